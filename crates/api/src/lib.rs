@@ -1,0 +1,1 @@
+//! HTTP: the node's face, behind a Backend trait.

@@ -1,0 +1,1 @@
+//! Simplex with stake weights, as a value: inputs in, effects out.

@@ -1,0 +1,1 @@
+//! The kernel guard: load, attach, pin, ban policy, map readers.

@@ -1,0 +1,1 @@
+//! The state machine: a block's batches in, receipts and state changes out; the state tree and its proofs.

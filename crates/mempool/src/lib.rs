@@ -1,0 +1,1 @@
+//! Admission, batches, availability and quotas; builds and judges a block's header and body.

@@ -1,0 +1,1 @@
+//! libp2p: bytes in, typed messages out, limits on everything.

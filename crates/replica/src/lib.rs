@@ -1,0 +1,1 @@
+//! One validator as a value: recovery, routing, fetch, sync and execution.

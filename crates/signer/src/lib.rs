@@ -1,0 +1,1 @@
+//! The only holder of a validator's key: what may be signed, and the one journal.

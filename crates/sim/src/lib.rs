@@ -1,0 +1,1 @@
+//! The deterministic world: network, disk, clock, adversaries, oracles.

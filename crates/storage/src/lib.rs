@@ -1,0 +1,1 @@
+//! RocksDB: blocks, batches, state, receipts, certificates, indexes.
