@@ -115,7 +115,13 @@ struct RawConsensus {
 
 impl Default for RawConsensus {
     fn default() -> Self {
-        RawConsensus { leader_timeout_ms: 400, view_timeout_ms: 800, idle_interval_ms: 2_000, resend_ms: 200, block_interval_min_ms: 25 }
+        RawConsensus {
+            leader_timeout_ms: 400,
+            view_timeout_ms: 800,
+            idle_interval_ms: 2_000,
+            resend_ms: 200,
+            block_interval_min_ms: 25,
+        }
     }
 }
 
@@ -244,7 +250,8 @@ impl RawConfig {
         if self.network.peers_max == 0 {
             return Err(value("network.peers_max", "at least 1"));
         }
-        let api_listen = self.api.listen.parse().map_err(|e| value("api.listen", format!("{e}; an address like 127.0.0.1:8545")))?;
+        let api_listen =
+            self.api.listen.parse().map_err(|e| value("api.listen", format!("{e}; an address like 127.0.0.1:8545")))?;
         let timing = ConsensusTiming {
             leader_timeout_ms: self.consensus.leader_timeout_ms,
             view_timeout_ms: self.consensus.view_timeout_ms,

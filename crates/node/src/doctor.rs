@@ -89,8 +89,28 @@ fn btf() -> Finding {
 
 /// Drivers with native XDP in mainline kernels.
 const NATIVE_DRIVERS: [&str; 22] = [
-    "veth", "tun", "virtio_net", "e1000e", "igb", "igc", "ixgbe", "ixgbevf", "i40e", "ice", "mlx4_en", "mlx5_core", "bnxt_en", "ena",
-    "gve", "mana", "hv_netvsc", "nfp", "qede", "sfc", "stmmac", "bonding",
+    "veth",
+    "tun",
+    "virtio_net",
+    "e1000e",
+    "igb",
+    "igc",
+    "ixgbe",
+    "ixgbevf",
+    "i40e",
+    "ice",
+    "mlx4_en",
+    "mlx5_core",
+    "bnxt_en",
+    "ena",
+    "gve",
+    "mana",
+    "hv_netvsc",
+    "nfp",
+    "qede",
+    "sfc",
+    "stmmac",
+    "bonding",
 ];
 
 fn interfaces() -> Vec<Finding> {
@@ -107,7 +127,9 @@ fn interface(name: &str) -> Finding {
     let driver = driver(name);
     let attached = attached_mode(name);
     match (attached.as_deref(), driver.as_deref()) {
-        (Some("native"), driver) => Finding::new(title, Health::Ok, format!("native, attached ({})", driver.unwrap_or("no driver")), ""),
+        (Some("native"), driver) => {
+            Finding::new(title, Health::Ok, format!("native, attached ({})", driver.unwrap_or("no driver")), "")
+        }
         (Some(mode), driver) => {
             let fix = format!("ethtool -K {name} gro-hw off lro off, then restart ebpf-guard with --xdp native");
             Finding::new(title, Health::Degraded, format!("{mode}, attached ({})", driver.unwrap_or("no driver")), fix)
@@ -116,7 +138,9 @@ fn interface(name: &str) -> Finding {
             let fix = format!("ethtool -K {name} gro-hw off lro off (where the host fixes it on, generic XDP is used)");
             Finding::new(title, Health::Degraded, "virtio_net: native if the host lets hardware GRO be switched off", fix)
         }
-        (None, Some(driver)) if NATIVE_DRIVERS.contains(&driver) => Finding::new(title, Health::Ok, format!("native ({driver})"), ""),
+        (None, Some(driver)) if NATIVE_DRIVERS.contains(&driver) => {
+            Finding::new(title, Health::Ok, format!("native ({driver})"), "")
+        }
         (None, _) => {
             let what = driver.unwrap_or_else(|| "no driver".into());
             Finding::new(title, Health::Degraded, format!("generic ({what})"), "use a network card whose driver has native XDP")
@@ -160,7 +184,12 @@ fn capabilities() -> Finding {
     let detail = format!("effective {effective:#x}; ebpf-guard needs cap_bpf, cap_net_admin, cap_perfmon; ebpf-node needs none");
     if bounding & needed != needed {
         let fix = "give the container or unit CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON (CapabilityBoundingSet=)";
-        return Finding::new("capabilities", Health::Missing, format!("bounding set {bounding:#x} lacks what ebpf-guard needs"), fix);
+        return Finding::new(
+            "capabilities",
+            Health::Missing,
+            format!("bounding set {bounding:#x} lacks what ebpf-guard needs"),
+            fix,
+        );
     }
     if effective & needed == needed {
         return Finding::new("capabilities", Health::Ok, detail, "");

@@ -192,7 +192,8 @@ mod tests {
         let key = AccountKey::development(seed);
         let make = |i: usize| {
             let action = Action::Transfer { to: Address::default(), amount: Amount(1), memo: Vec::new() };
-            let body = Transaction { chain: ChainId::default(), sender: key.public(), nonce: Nonce(i as u64), expiry: Height(9), action };
+            let body =
+                Transaction { chain: ChainId::default(), sender: key.public(), nonce: Nonce(i as u64), expiry: Height(9), action };
             let mut signed = body.sign(&key);
             if bad.contains(&i) {
                 signed.signature.0[0] ^= 1;
