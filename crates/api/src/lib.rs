@@ -1,1 +1,30 @@
-//! HTTP: the node's face, behind a Backend trait.
+//! HTTP: the node's face, behind a [`Backend`] trait.
+//!
+//! This crate knows routes, limits, errors and metrics; what the answers are made of comes from whoever implements
+//! [`Backend`]. The contract of the routes is the golden file `tests/it/index.json`; the bytes and proofs in the answers are
+//! described in `docs/spec/wire.md`, well enough that a foreign verifier needs nothing else.
+//!
+//! - [`backend`]: the port, with [`info`] for the plain data of its answers;
+//! - [`router`]: routes → handlers, and the self-describing index at `/`;
+//! - [`limits`]: body, time and concurrency, each refused with a coded error;
+//! - [`error`]: the one shape of every refusal;
+//! - [`listen`]: a socket of our own, or one passed on by a parent (`LISTEN_FDS`);
+//! - [`metrics`]: the catalogue of metrics.
+//!
+//! Never here: storage or consensus handles, a decision about validity, an unbounded body.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod backend;
+pub mod error;
+pub mod info;
+pub mod limits;
+pub mod listen;
+pub mod metrics;
+mod router;
+mod submit;
+
+pub use backend::{Backend, BackendError, BlockAt, SubmitError};
+pub use error::ApiError;
+pub use limits::Config;
+pub use listen::{ListenError, listener, serve};
+pub use router::{ROUTES, Route, router};
