@@ -9,6 +9,7 @@
 //! - [`limits`]: body, time and concurrency, each refused with a coded error;
 //! - [`error`]: the one shape of every refusal;
 //! - [`listen`]: a socket of our own, or one passed on by a parent (`LISTEN_FDS`);
+//! - [`serve()`]: the accept loop, with bounded connections;
 //! - [`metrics`]: the catalogue of metrics.
 //!
 //! Never here: storage or consensus handles, a decision about validity, an unbounded body.
@@ -21,10 +22,12 @@ pub mod limits;
 pub mod listen;
 pub mod metrics;
 mod router;
+mod serve;
 mod submit;
 
 pub use backend::{Backend, BackendError, BlockAt, SubmitError};
 pub use error::ApiError;
 pub use limits::Config;
-pub use listen::{ListenError, listener, serve};
+pub use listen::{ListenError, listener};
 pub use router::{ROUTES, Route, router};
+pub use serve::serve;

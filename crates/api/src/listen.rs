@@ -4,9 +4,8 @@
 //! loopback: a socket belongs to the namespace that made it.
 
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
-use axum::Router;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::socket::{getsockopt, sockopt};
 use tokio::net::TcpListener;
@@ -85,15 +84,35 @@ fn fcntl_flags(raw: RawFd) -> Result<(), ListenError> {
     fcntl(fd, FcntlArg::F_GETFD).map(|_| ()).map_err(|errno| ListenError::Passed(errno.into()))
 }
 
-/// Serves until `shutdown` resolves, then lets running requests end.
-///
-/// # Errors
-/// The listener's own fault; a connection's fault ends only that connection.
-pub async fn serve(
-    listener: TcpListener,
-    router: Router,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> Result<(), std::io::Error> {
-    tracing::info!(descriptor = listener.as_raw_fd(), address = ?listener.local_addr().ok(), "API listens");
-    axum::serve(listener, router).with_graceful_shutdown(shutdown).await
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(value: &str) -> Option<String> {
+        Some(value.to_owned())
+    }
+
+    #[test]
+    fn only_variables_for_this_process_count() {
+        assert!(matches!(passed(text("7"), text("1"), 7), Ok(Some(3))));
+        assert!(matches!(passed(text("8"), text("1"), 7), Ok(None)), "inherited from another process");
+        assert!(matches!(passed(None, text("1"), 7), Ok(None)));
+        assert!(matches!(passed(text("7"), None, 7), Ok(None)));
+        assert!(matches!(passed(text("7"), text("2"), 7), Err(ListenError::Count(_))));
+        assert!(matches!(passed(text("7"), text("x"), 7), Err(ListenError::Count(_))));
+    }
+
+    #[tokio::test]
+    async fn only_a_listening_socket_is_adopted() {
+        use std::os::fd::IntoRawFd;
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let adopted = adopt(socket.into_raw_fd()).unwrap();
+        assert_eq!(adopted.local_addr().unwrap(), address);
+        let client = std::net::TcpStream::connect(address).unwrap();
+        assert!(matches!(adopt(client.into_raw_fd()), Err(ListenError::NotListening)), "a connected socket");
+        let file = std::fs::File::open("/dev/null").unwrap();
+        assert!(matches!(adopt(file.into_raw_fd()), Err(ListenError::NotListening)), "a file");
+        assert!(matches!(adopt(1 << 20), Err(ListenError::NotListening)), "a closed descriptor");
+    }
 }
