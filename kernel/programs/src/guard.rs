@@ -1,0 +1,63 @@
+//! The guard's object: the XDP filter, the clock, and the two tracepoints that resolve latency stamps.
+//!
+//! Thin shims: what is decided is decided in `kernel-shared`, here are only maps, packet memory and kernel memory.
+#![no_std]
+#![no_main]
+
+mod frame;
+mod maps;
+mod probe;
+
+use aya_ebpf::{bindings::xdp_action, macros::{raw_tracepoint, xdp}, programs::{RawTracePointContext, XdpContext}};
+use frame::Frame;
+use kernel_shared::{account, inspect};
+use maps::Kernel;
+
+/// The filter.
+#[xdp]
+pub fn guard(ctx: XdpContext) -> u32 {
+    let outcome = account::filter(&Frame::new(&ctx), &Kernel);
+    if let Some(event) = outcome.event {
+        if !maps::send(&event) {
+            account::event_lost(&Kernel);
+        }
+    }
+    if outcome.drop { xdp_action::XDP_DROP } else { xdp_action::XDP_PASS }
+}
+
+/// The verdict on one packet as its return value, without counters: for test runs only, never attached.
+#[xdp]
+pub fn explain(ctx: XdpContext) -> u32 {
+    inspect(&Frame::new(&ctx), &Kernel).encode()
+}
+
+/// Writes jiffies into the control array: run by the guard whenever it has to speak in ticks, never attached.
+#[xdp]
+pub fn clock(_ctx: XdpContext) -> u32 {
+    maps::write_clock();
+    xdp_action::XDP_PASS
+}
+
+/// `skb_copy_datagram_iovec(skb, len)`: a TCP segment is copied into its reader's memory.
+#[raw_tracepoint(tracepoint = "skb_copy_datagram_iovec")]
+pub fn read_tcp(ctx: RawTracePointContext) -> i32 {
+    probe::segment_read(ctx.arg(0));
+    0
+}
+
+/// `sock_recv_length(sk, ret, flags)`: a receiving call returns.
+#[raw_tracepoint(tracepoint = "sock_recv_length")]
+pub fn read_udp(ctx: RawTracePointContext) -> i32 {
+    probe::socket_read(ctx.arg(0), ctx.arg(1));
+    0
+}
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,286 @@
+//! Keys, values and events of the maps, as they lie in memory. Little-endian; every struct is free of implicit padding.
+//!
+//! IPv4 addresses are `u32`s and IPv6 addresses are pairs of `u64`s *in the order of their bytes on the wire*
+//! (`u32::from_ne_bytes(octets)`); ports are numbers. Times in the kernel are ticks (jiffies).
+
+use crate::Word;
+use crate::bucket::Bucket;
+
+/// Words in the array of protected ports: 1,024 of TCP, then 1,024 of UDP, one bit a port.
+pub const PORT_WORDS: u32 = 2048;
+/// Flows in each of the two tables (v4, v6).
+pub const FLOWS_MAX: u32 = 4096;
+/// Exact bans in each of the two tables (v4 addresses, v6 /64 networks).
+pub const BANS_MAX: u32 = 16384;
+/// Banned ranges in each of the two tries.
+pub const RANGES_MAX: u32 = 4096;
+/// Rows: peers that have counters of their own.
+pub const ROWS_MAX: u32 = 1024;
+/// A flow without a row.
+pub const ROW_NONE: u32 = u32::MAX;
+/// Words of the bitmap in front of the v4 bans: one bit a /24.
+pub const BITS4_WORDS: u32 = 1 << 18;
+/// Words of the bitmap in front of the v6 bans: one bit a hash of a /48.
+pub const BITS6_WORDS: u32 = 1 << 16;
+/// Bytes of the event ring.
+pub const EVENTS_BYTES: u32 = 1 << 18;
+/// Slots of the counter array: reasons, would-be drops of shadow mode, then the guard's own.
+pub const COUNTER_SLOTS: u32 = 256;
+/// Offset of the would-be drops in the counter array.
+pub const SLOT_WOULD_DROP: u32 = crate::REASON_SLOTS;
+/// Slot of events that found the ring full.
+pub const SLOT_EVENTS_LOST: u32 = 128;
+/// Slot of packets stamped for their latency.
+pub const SLOT_LATENCY_STAMPED: u32 = 129;
+/// Slot of stamps that nobody read in time.
+pub const SLOT_LATENCY_LAPSED: u32 = 130;
+/// Slot of drops seen by the event sampler.
+pub const SLOT_EVENTS_SEEN: u32 = 131;
+/// Buckets of a latency histogram: bucket n counts latencies in [2^n, 2^(n+1)) ns.
+pub const LATENCY_BUCKETS: u32 = 64;
+/// TCP's protocol number.
+pub const TCP: u8 = 6;
+/// UDP's protocol number.
+pub const UDP: u8 = 17;
+
+/// The text that the ABI hash is made of: any change of layout, size or meaning changes it.
+pub const ABI_TEXT: &str = "ebpf-guard abi 1: control 8x8; ports 2048x8; flow4 8->48 x4096; flow6 24->48 x4096; \
+ban4 4->32 x16384; ban6 8->32 x16384; range4 8->32 x4096; range6 20->32 x4096; bits4 8x262144; bits6 8x65536 (fibonacci of /48, 22 bits); \
+counters 16 x256 x cpus; rows 64 x1024 x cpus; latency 8 x2x64 x cpus; stamps 16 x1408; events 64 ring 262144";
+
+/// An IPv4 flow: who speaks to us from where.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Flow4 {
+    /// Remote address, wire order.
+    pub address: u32,
+    /// Remote port.
+    pub port: u16,
+    /// [`TCP`] or [`UDP`].
+    pub protocol: u8,
+    /// Always 0.
+    pub zero: u8,
+}
+
+/// An IPv6 flow.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Flow6 {
+    /// Remote address, wire order.
+    pub address: [u64; 2],
+    /// Remote port.
+    pub port: u16,
+    /// [`TCP`] or [`UDP`].
+    pub protocol: u8,
+    /// Always 0.
+    pub zero: u8,
+    /// Always 0.
+    pub zeros: u32,
+}
+
+/// What kind of flow it is. Bans reach none of them while the flow lives: a ban deletes its address's flows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum FlowClass {
+    /// A validator's, or one of an operator's range: never lapses with the heartbeat.
+    Floor = 0,
+    /// An admitted peer's: lapses when the node's heart stops.
+    Known = 1,
+    /// One that we are opening ourselves.
+    Dialing = 2,
+}
+
+/// A flow's record. The bucket is shared by all CPUs.
+#[repr(C)]
+#[derive(Debug)]
+pub struct FlowValue {
+    /// Tick after which the flow is a stranger again; `u64::MAX` = never.
+    pub expiry: Word,
+    /// The flow's own budget.
+    pub bucket: Bucket,
+    /// Refill, units a tick ([`crate::bucket::UNITS`]).
+    pub rate: u32,
+    /// Depth, units.
+    pub burst: u32,
+    /// Row of its counters, or [`ROW_NONE`].
+    pub row: u32,
+    /// Generation of that row: a cell of an older one is zeroed by the program before it counts.
+    pub generation: u32,
+    /// A [`FlowClass`].
+    pub class: u32,
+    /// Always 0.
+    pub zero: u32,
+}
+
+/// A ban's record.
+#[repr(C)]
+#[derive(Debug)]
+pub struct BanValue {
+    /// Tick after which the ban is void.
+    pub expiry: Word,
+    /// Packets that met it (dropped, or would have been). CPUs that race may lose one: the exact count is the reason's counter.
+    pub hits: Word,
+    /// When it was imposed, Unix ms (for people; the kernel does not read it).
+    pub since_ms: u64,
+    /// `types::Offence` as a number.
+    pub offence: u32,
+    /// Always 0.
+    pub zero: u32,
+}
+
+/// Key of a banned IPv4 range, as the kernel's tries want it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Range4 {
+    /// Prefix length in bits.
+    pub length: u32,
+    /// Address, wire order.
+    pub address: u32,
+}
+
+/// Key of a banned IPv6 range.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Range6 {
+    /// Prefix length in bits.
+    pub length: u32,
+    /// Address, octets.
+    pub address: [u8; 16],
+}
+
+/// One CPU's count for one slot: index `slot * cpus + cpu`.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct CounterCell {
+    /// Packets (or occurrences).
+    pub packets: Word,
+    /// Bytes of whole frames.
+    pub bytes: Word,
+}
+
+/// One CPU's counts for one peer: index `row * cpus + cpu`.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct RowCell {
+    /// Whose counts these are; cells of another generation than the row's are stale.
+    pub generation: Word,
+    /// Packets that passed.
+    pub packets: Word,
+    /// Bytes that passed.
+    pub bytes: Word,
+    /// Packets dropped.
+    pub dropped: Word,
+    /// Packets that `enforce` would have dropped.
+    pub would_drop: Word,
+    /// Tick of the last packet.
+    pub last: Word,
+    /// Always 0: room for later counters.
+    pub zeros: [u64; 2],
+}
+
+/// One CPU's count for one bucket of one histogram: index `(protocol * LATENCY_BUCKETS + bucket) * cpus + cpu`, protocol 0 TCP, 1 UDP.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct LatencyCell {
+    /// Packets.
+    pub count: Word,
+}
+
+/// A sampled drop.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Nanoseconds since boot (CLOCK_MONOTONIC).
+    pub time_ns: u64,
+    /// Source, octets; IPv4 is in the first four.
+    pub address: [u8; 16],
+    /// Source port.
+    pub port: u16,
+    /// Destination port.
+    pub local_port: u16,
+    /// IP protocol.
+    pub protocol: u8,
+    /// 4 or 6.
+    pub version: u8,
+    /// A [`crate::Reason`] as a number.
+    pub reason: u8,
+    /// 1 if it was dropped, 0 if shadow mode let it pass.
+    pub dropped: u8,
+    /// Bytes of the frame.
+    pub length: u32,
+    /// The flow's row, or [`ROW_NONE`].
+    pub row: u32,
+    /// Drops on this CPU that this event stands for.
+    pub stands_for: u32,
+    /// Always 0.
+    pub zeros: [u32; 5],
+}
+
+impl FlowClass {
+    /// The class with this number; an unknown one is the least privileged.
+    #[inline(always)]
+    pub const fn from_u32(value: u32) -> FlowClass {
+        match value {
+            0 => FlowClass::Floor,
+            1 => FlowClass::Known,
+            _ => FlowClass::Dialing,
+        }
+    }
+
+    /// The name in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            FlowClass::Floor => "floor",
+            FlowClass::Known => "known",
+            FlowClass::Dialing => "dialing",
+        }
+    }
+}
+
+/// Marks types that are plain memory: any bytes are a valid value and there is no padding.
+///
+/// # Safety
+/// The implementer must be `repr(C)`, without padding, and valid for every bit pattern.
+pub unsafe trait Plain: Sized {}
+macro_rules! plain { ($($t:ty),*) => { $( // SAFETY: repr(C) of integers and atomic integers, sizes asserted below.
+    unsafe impl Plain for $t {} )* } }
+plain!(u8, u32, u64, Flow4, Flow6, FlowValue, BanValue, Range4, Range6, CounterCell, RowCell, LatencyCell, Event);
+// SAFETY: an array of plain memory is plain memory.
+unsafe impl<T: Plain, const N: usize> Plain for [T; N] {}
+
+const _: () = {
+    assert!(size_of::<Flow4>() == 8);
+    assert!(size_of::<Flow6>() == 24);
+    assert!(size_of::<FlowValue>() == 48);
+    assert!(size_of::<BanValue>() == 32);
+    assert!(size_of::<Range4>() == 8);
+    assert!(size_of::<Range6>() == 20);
+    assert!(size_of::<CounterCell>() == 16);
+    assert!(size_of::<RowCell>() == 64);
+    assert!(size_of::<LatencyCell>() == 8);
+    assert!(size_of::<Event>() == 64);
+    assert!(SLOT_WOULD_DROP + crate::REASON_SLOTS <= SLOT_EVENTS_LOST && SLOT_EVENTS_SEEN < COUNTER_SLOTS);
+};
+
+impl FlowValue {
+    /// A flow with a full bucket. `rate` in units a tick, `burst` in units, `expiry` a tick (`u64::MAX` = never).
+    pub const fn new(class: FlowClass, row: u32, generation: u32, rate: u32, burst: u32, expiry: u64, now: u64) -> FlowValue {
+        FlowValue {
+            expiry: Word::new(expiry),
+            bucket: Bucket::new(burst as u64, now),
+            rate,
+            burst,
+            row,
+            generation,
+            class: class as u32,
+            zero: 0,
+        }
+    }
+}
+
+impl BanValue {
+    /// A ban without hits.
+    pub const fn new(offence: u32, expiry: u64, since_ms: u64) -> BanValue {
+        BanValue { expiry: Word::new(expiry), hits: Word::new(0), since_ms, offence, zero: 0 }
+    }
+}

@@ -1,0 +1,144 @@
+//! The control array: a few 64-bit words that user space changes live and the program reads for every packet.
+
+/// Index of the configuration word.
+pub const WORD_CONFIG: u32 = 0;
+/// Index of the tick after which known flows lapse because the node's heart stopped; 0 = no beat is expected.
+pub const WORD_BEAT_DEADLINE: u32 = 1;
+/// Index of the word that the `clock` program writes: jiffies now, so that user space can speak in ticks.
+pub const WORD_CLOCK: u32 = 2;
+/// Number of words in the array.
+pub const WORDS: u32 = 8;
+
+/// What the guard does with its verdicts. Changed live, by one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Mode {
+    /// Pass everything uninspected.
+    Off = 0,
+    /// Compute every verdict, count what would be dropped, drop nothing.
+    Shadow = 1,
+    /// Drop.
+    Enforce = 2,
+}
+
+impl Mode {
+    /// All modes.
+    pub const ALL: [Mode; 3] = [Mode::Off, Mode::Shadow, Mode::Enforce];
+
+    /// The name on the command line, in JSON and in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Mode::Off => "off",
+            Mode::Shadow => "shadow",
+            Mode::Enforce => "enforce",
+        }
+    }
+
+    /// The mode with this name.
+    pub fn from_name(name: &str) -> Option<Mode> {
+        Self::ALL.into_iter().find(|mode| mode.as_str() == name)
+    }
+}
+
+/// The configuration word: bits 0–1 mode, bit 2 drop unreadable, bits 8–13 event sampling, bits 16–21 latency sampling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config(u64);
+
+impl Config {
+    /// A word with this mode, everything else at its default (an event for every 64th drop, a stamp for every 8th packet of a flow).
+    pub const fn new(mode: Mode) -> Config {
+        Config(mode as u64).with_event_shift(6).with_latency_shift(3)
+    }
+
+    /// The word as it stands in the map.
+    #[inline(always)]
+    pub const fn from_word(word: u64) -> Config {
+        Config(word)
+    }
+
+    /// The word for the map.
+    pub const fn word(self) -> u64 {
+        self.0
+    }
+
+    /// The mode; the unused fourth value reads as shadow, which drops nothing.
+    #[inline(always)]
+    pub const fn mode(self) -> Mode {
+        match self.0 & 3 {
+            0 => Mode::Off,
+            2 => Mode::Enforce,
+            _ => Mode::Shadow,
+        }
+    }
+
+    /// The same word with another mode.
+    pub const fn with_mode(self, mode: Mode) -> Config {
+        Config(self.0 & !3 | mode as u64)
+    }
+
+    /// Whether IPv6 packets whose port can't be read are dropped.
+    #[inline(always)]
+    pub const fn drop_unreadable(self) -> bool {
+        self.0 >> 2 & 1 == 1
+    }
+
+    /// The same word with the switch for unreadable packets set.
+    pub const fn with_drop_unreadable(self, on: bool) -> Config {
+        Config(self.0 & !4 | (on as u64) << 2)
+    }
+
+    /// Every 2^n-th drop of a CPU makes an event.
+    #[inline(always)]
+    pub const fn event_mask(self) -> u64 {
+        (1 << (self.0 >> 8 & 31)) - 1
+    }
+
+    /// The same word with this event sampling (0 = every drop; at most 31).
+    pub const fn with_event_shift(self, shift: u8) -> Config {
+        Config(self.0 & !(63 << 8) | ((shift & 31) as u64) << 8)
+    }
+
+    /// Every 2^n-th packet of a flow's row on a CPU may be stamped for its latency.
+    #[inline(always)]
+    pub const fn latency_mask(self) -> u64 {
+        (1 << (self.0 >> 16 & 31)) - 1
+    }
+
+    /// The same word with this latency sampling (0 = every packet; at most 31).
+    pub const fn with_latency_shift(self, shift: u8) -> Config {
+        Config(self.0 & !(63 << 16) | ((shift & 31) as u64) << 16)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_do_not_touch_each_other() {
+        for mode in Mode::ALL {
+            for other in Mode::ALL {
+                for shift in 0..=31 {
+                    let config = Config::new(mode).with_event_shift(shift).with_latency_shift(31 - shift).with_drop_unreadable(true);
+                    let changed = config.with_mode(other);
+                    assert_eq!(config.mode(), mode);
+                    assert_eq!(changed.mode(), other);
+                    assert_eq!(changed.event_mask(), (1 << shift) - 1);
+                    assert_eq!(changed.latency_mask(), (1 << (31 - shift)) - 1);
+                    assert!(changed.drop_unreadable());
+                    assert!(!changed.with_drop_unreadable(false).drop_unreadable());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn any_word_has_a_mode() {
+        assert_eq!(Config::from_word(3).mode(), Mode::Shadow);
+        assert_eq!(Config::from_word(u64::MAX).mode(), Mode::Shadow);
+        for mode in Mode::ALL {
+            assert_eq!(Mode::from_name(mode.as_str()), Some(mode));
+        }
+        assert_eq!(Mode::from_name("on"), None);
+    }
+}

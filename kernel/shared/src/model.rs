@@ -1,0 +1,204 @@
+//! The tables as ordinary maps: what the verdict runs over natively.
+
+extern crate std;
+
+use crate::{
+    Word,
+    abi::*,
+    ban::{bit4, bit6},
+    control,
+    latency::{SLOTS, Stamp},
+    verdict::Tables,
+};
+use std::{boxed::Box, collections::BTreeMap, vec::Vec};
+
+/// One CPU's world. Times are set by hand.
+pub struct Model {
+    now: Word,
+    now_ns: Word,
+    control: [Word; control::WORDS as usize],
+    protected: Box<[u64]>,
+    flows4: BTreeMap<Flow4, FlowValue>,
+    flows6: BTreeMap<Flow6, FlowValue>,
+    bits4: Box<[u64]>,
+    bits6: Box<[u64]>,
+    bans4: BTreeMap<u32, BanValue>,
+    bans6: BTreeMap<u64, BanValue>,
+    ranges4: BTreeMap<Range4, BanValue>,
+    ranges6: BTreeMap<Range6, BanValue>,
+    counters: Vec<CounterCell>,
+    rows: Vec<RowCell>,
+    latency: Vec<LatencyCell>,
+    stamps: Vec<Stamp>,
+}
+
+fn cells<T: Default>(count: u32) -> Vec<T> {
+    (0..count).map(|_| T::default()).collect()
+}
+
+impl Default for Model {
+    fn default() -> Model {
+        Model {
+            now: Word::new(0),
+            now_ns: Word::new(0),
+            control: Default::default(),
+            protected: std::vec![0; PORT_WORDS as usize].into(),
+            flows4: BTreeMap::new(),
+            flows6: BTreeMap::new(),
+            bits4: std::vec![0; BITS4_WORDS as usize].into(),
+            bits6: std::vec![0; BITS6_WORDS as usize].into(),
+            bans4: BTreeMap::new(),
+            bans6: BTreeMap::new(),
+            ranges4: BTreeMap::new(),
+            ranges6: BTreeMap::new(),
+            counters: cells(COUNTER_SLOTS),
+            rows: cells(ROWS_MAX),
+            latency: cells(2 * LATENCY_BUCKETS),
+            stamps: cells(SLOTS),
+        }
+    }
+}
+
+impl Model {
+    /// Sets both clocks: ticks and nanoseconds.
+    pub fn set_time(&self, ticks: u64, ns: u64) {
+        self.now.store(ticks);
+        self.now_ns.store(ns);
+    }
+
+    /// Sets a word of the control array.
+    pub fn set_control(&self, word: u32, value: u64) {
+        self.control[word as usize].store(value);
+    }
+
+    /// Protects a port.
+    pub fn protect(&mut self, protocol: u8, port: u16) {
+        let half = if protocol == TCP { 0 } else { 1024 };
+        self.protected[half + (port >> 6) as usize] |= 1 << (port & 63);
+    }
+
+    /// Adds a v4 flow.
+    pub fn add_flow4(&mut self, key: Flow4, value: FlowValue) {
+        self.flows4.insert(key, value);
+    }
+
+    /// Adds a v6 flow.
+    pub fn add_flow6(&mut self, key: Flow6, value: FlowValue) {
+        self.flows6.insert(key, value);
+    }
+
+    /// Bans a v4 address and sets its bit.
+    pub fn add_ban4(&mut self, address: u32, value: BanValue) {
+        let bit = bit4(address);
+        self.bits4[bit.word as usize] |= bit.mask;
+        self.bans4.insert(address, value);
+    }
+
+    /// Bans a v6 /64 and sets its bit.
+    pub fn add_ban6(&mut self, network: u64, value: BanValue) {
+        let bit = bit6([network, 0]);
+        self.bits6[bit.word as usize] |= bit.mask;
+        self.bans6.insert(network, value);
+    }
+
+    /// Bans a v4 range of at least /16 and sets its bits.
+    pub fn add_range4(&mut self, range: Range4, value: BanValue) {
+        let networks = 1u32 << 24u32.saturating_sub(range.length);
+        for network in 0..networks {
+            let bit = bit4((u32::from_be(range.address).wrapping_add(network << 8)).to_be());
+            self.bits4[bit.word as usize] |= bit.mask;
+        }
+        self.ranges4.insert(range, value);
+    }
+
+    /// Bans a v6 range between /32 and /63 and sets its bits.
+    pub fn add_range6(&mut self, range: Range6, value: BanValue) {
+        let networks = 1u64 << 48u32.saturating_sub(range.length);
+        let first = (u128::from_be_bytes(range.address) >> 64) as u64;
+        for network in 0..networks {
+            let bit = bit6([first.wrapping_add(network << 16).to_be(), 0]);
+            self.bits6[bit.word as usize] |= bit.mask;
+        }
+        self.ranges6.insert(range, value);
+    }
+
+    /// Hits of an exact v4 ban.
+    pub fn hits4(&self, address: u32) -> Option<u64> {
+        self.bans4.get(&address).map(|ban| ban.hits.load())
+    }
+
+    /// Packets counted in a slot.
+    pub fn counted(&self, slot: u32) -> u64 {
+        self.counters[slot as usize].packets.load()
+    }
+
+    /// Packets in one latency bucket (protocol 0 TCP, 1 UDP).
+    pub fn latency_bucket(&self, protocol: u32, bucket: u32) -> u64 {
+        self.latency[(protocol * LATENCY_BUCKETS + bucket) as usize].count.load()
+    }
+
+    /// Packets in all latency buckets.
+    pub fn latency_count(&self) -> u64 {
+        self.latency.iter().map(|cell| cell.count.load()).sum()
+    }
+}
+
+/// Whether `address` lies in the prefix of `length` bits, both in numeric order.
+fn holds(prefix: u128, length: u32, address: u128, width: u32) -> bool {
+    length == 0 || (prefix ^ address) >> (width - length) == 0
+}
+
+impl Tables for Model {
+    fn now(&self) -> u64 {
+        self.now.load()
+    }
+    fn now_ns(&self) -> u64 {
+        self.now_ns.load()
+    }
+    fn control(&self, word: u32) -> u64 {
+        self.control.get(word as usize).map_or(0, |word| word.load())
+    }
+    fn protected(&self, word: u32) -> u64 {
+        self.protected.get(word as usize).copied().unwrap_or(0)
+    }
+    fn flow4(&self, key: &Flow4) -> Option<&FlowValue> {
+        self.flows4.get(key)
+    }
+    fn flow6(&self, key: &Flow6) -> Option<&FlowValue> {
+        self.flows6.get(key)
+    }
+    fn ban_bits4(&self, word: u32) -> u64 {
+        self.bits4.get(word as usize).copied().unwrap_or(0)
+    }
+    fn ban_bits6(&self, word: u32) -> u64 {
+        self.bits6.get(word as usize).copied().unwrap_or(0)
+    }
+    fn ban4(&self, address: u32) -> Option<&BanValue> {
+        self.bans4.get(&address)
+    }
+    fn ban6(&self, network: u64) -> Option<&BanValue> {
+        self.bans6.get(&network)
+    }
+    fn range4(&self, address: u32) -> Option<&BanValue> {
+        let address = u32::from_be(address) as u128;
+        let holding = self.ranges4.iter().filter(|(range, _)| holds(u32::from_be(range.address) as u128, range.length, address, 32));
+        holding.max_by_key(|(range, _)| range.length).map(|(_, ban)| ban)
+    }
+    fn range6(&self, address: [u64; 2]) -> Option<&BanValue> {
+        let address = (u64::from_be(address[0]) as u128) << 64 | u64::from_be(address[1]) as u128;
+        let holding = self.ranges6.iter().filter(|(range, _)| holds(u128::from_be_bytes(range.address), range.length, address, 128));
+        holding.max_by_key(|(range, _)| range.length).map(|(_, ban)| ban)
+    }
+    fn counter(&self, slot: u32) -> Option<&CounterCell> {
+        self.counters.get(slot as usize)
+    }
+    fn row(&self, row: u32) -> Option<&RowCell> {
+        self.rows.get(row as usize)
+    }
+    fn latency(&self, bucket: u32) -> Option<&LatencyCell> {
+        self.latency.get(bucket as usize)
+    }
+    fn stamp(&self, index: u32) -> Option<&Stamp> {
+        self.stamps.get(index as usize)
+    }
+}

@@ -1,0 +1,268 @@
+//! The verdict: steps 0 to 5 of the data path, in their order.
+//!
+//! 0. Parse; split early into a v4 and a v6 half, so that no call ever sees two maps (the verifier then inlines each look-up).
+//! 1. Not a protected port, or no readable port: pass. SSH, ARP, neighbour discovery, path-MTU errors: never touched.
+//! 2. First fragment to a protected port: drop.
+//! 3. Floor flow: its own budget, and no ban reaches it.
+//! 4. Ban: bitmap, then the exact hash, then the ranges; expiry checked here.
+//! 5. Known or dialing flow: its own budget, pass.
+//! 6. Stateless sanity and 7. strangers' budgets belong into [`stranger`], behind all of these.
+
+use crate::{
+    abi::{BanValue, CounterCell, Flow4, Flow6, FlowClass, FlowValue, LatencyCell, ROW_NONE, RowCell, TCP},
+    ban::{bit4, bit6},
+    control::{Config, WORD_BEAT_DEADLINE, WORD_CONFIG},
+    latency::Stamp,
+    packet::{self, IpHeader, Packet, Parsed},
+    reason::Reason,
+};
+
+/// The maps, as the verdict sees them. In the kernel these are BPF maps; natively, a model of them.
+///
+/// References are shared with other CPUs and with user space: everything that changes is an atomic.
+pub trait Tables {
+    /// Jiffies now.
+    fn now(&self) -> u64;
+    /// A word of the control array (0 if it does not exist).
+    fn control(&self, word: u32) -> u64;
+    /// A word of the protected ports.
+    fn protected(&self, word: u32) -> u64;
+    /// A v4 flow's record.
+    fn flow4(&self, key: &Flow4) -> Option<&FlowValue>;
+    /// A v6 flow's record.
+    fn flow6(&self, key: &Flow6) -> Option<&FlowValue>;
+    /// A word of the v4 bitmap.
+    fn ban_bits4(&self, word: u32) -> u64;
+    /// A word of the v6 bitmap.
+    fn ban_bits6(&self, word: u32) -> u64;
+    /// The ban of exactly this v4 address.
+    fn ban4(&self, address: u32) -> Option<&BanValue>;
+    /// The ban of this v6 /64.
+    fn ban6(&self, network: u64) -> Option<&BanValue>;
+    /// The longest banned v4 range that holds the address.
+    fn range4(&self, address: u32) -> Option<&BanValue>;
+    /// The longest banned v6 range that holds the address.
+    fn range6(&self, address: [u64; 2]) -> Option<&BanValue>;
+    /// This CPU's cell of a counter slot.
+    fn counter(&self, slot: u32) -> Option<&CounterCell>;
+    /// This CPU's cell of a row.
+    fn row(&self, row: u32) -> Option<&RowCell>;
+    /// This CPU's cell of a latency bucket.
+    fn latency(&self, bucket: u32) -> Option<&LatencyCell>;
+    /// A latency stamp.
+    fn stamp(&self, index: u32) -> Option<&Stamp>;
+    /// Nanoseconds since boot: asked for samples only.
+    fn now_ns(&self) -> u64;
+}
+
+/// What was decided about one packet, before the mode has its say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Whether `enforce` drops it.
+    pub drop: bool,
+    /// Why.
+    pub reason: Reason,
+    /// What it passes as, where it passes (in shadow mode that includes would-be drops).
+    pub class: Reason,
+    /// 4, 6, or 0 when no port was read.
+    pub version: u8,
+    /// IP protocol, or 0.
+    pub protocol: u8,
+    /// Offset of the IP header.
+    pub ip: u16,
+    /// Offset of the transport header.
+    pub transport: u16,
+    /// Offset of the end of the IP packet.
+    pub end: u16,
+    /// Row of its flow, or [`ROW_NONE`].
+    pub row: u32,
+    /// Generation of that row.
+    pub generation: u32,
+}
+
+impl Verdict {
+    #[inline(always)]
+    const fn outside(reason: Reason, drop: bool) -> Verdict {
+        Verdict { drop, reason, class: reason, version: 0, protocol: 0, ip: 0, transport: 0, end: 0, row: ROW_NONE, generation: 0 }
+    }
+
+    /// The verdict in one word, for comparing two runs: reason, class, drop, version, protocol.
+    #[inline(always)]
+    pub const fn encode(&self) -> u32 {
+        self.reason as u32 | (self.class as u32) << 8 | (self.drop as u32) << 16 | (self.version as u32) << 17 | (self.protocol as u32) << 24
+    }
+}
+
+/// An address family: which tables its half of the pipeline asks.
+trait Half: Copy {
+    const VERSION: u8;
+    fn flow<T: Tables>(tables: &T, address: Self, port: u16, protocol: u8) -> Option<&FlowValue>;
+    fn suspicious<T: Tables>(tables: &T, address: Self) -> bool;
+    fn exact<T: Tables>(tables: &T, address: Self) -> Option<&BanValue>;
+    fn range<T: Tables>(tables: &T, address: Self) -> Option<&BanValue>;
+}
+
+impl Half for u32 {
+    const VERSION: u8 = 4;
+    #[inline(always)]
+    fn flow<T: Tables>(tables: &T, address: u32, port: u16, protocol: u8) -> Option<&FlowValue> {
+        tables.flow4(&Flow4 { address, port, protocol, zero: 0 })
+    }
+    #[inline(always)]
+    fn suspicious<T: Tables>(tables: &T, address: u32) -> bool {
+        let bit = bit4(address);
+        tables.ban_bits4(bit.word) & bit.mask != 0
+    }
+    #[inline(always)]
+    fn exact<T: Tables>(tables: &T, address: u32) -> Option<&BanValue> {
+        tables.ban4(address)
+    }
+    #[inline(always)]
+    fn range<T: Tables>(tables: &T, address: u32) -> Option<&BanValue> {
+        tables.range4(address)
+    }
+}
+
+impl Half for [u64; 2] {
+    const VERSION: u8 = 6;
+    #[inline(always)]
+    fn flow<T: Tables>(tables: &T, address: [u64; 2], port: u16, protocol: u8) -> Option<&FlowValue> {
+        tables.flow6(&Flow6 { address, port, protocol, zero: 0, zeros: 0 })
+    }
+    #[inline(always)]
+    fn suspicious<T: Tables>(tables: &T, address: [u64; 2]) -> bool {
+        let bit = bit6(address);
+        tables.ban_bits6(bit.word) & bit.mask != 0
+    }
+    #[inline(always)]
+    fn exact<T: Tables>(tables: &T, address: [u64; 2]) -> Option<&BanValue> {
+        tables.ban6(address[0])
+    }
+    #[inline(always)]
+    fn range<T: Tables>(tables: &T, address: [u64; 2]) -> Option<&BanValue> {
+        tables.range6(address)
+    }
+}
+
+/// The verdict on one frame.
+#[inline(always)]
+pub fn inspect<P: Packet + ?Sized, T: Tables>(packet: &P, tables: &T) -> Verdict {
+    match packet::family(packet) {
+        packet::Family::V4(offset) => inspect_v4(packet, offset, tables),
+        packet::Family::V6(offset) => inspect_v6(packet, offset, tables),
+        packet::Family::Other => Verdict::outside(Reason::OutOfScope, false),
+    }
+}
+
+/// The v4 half: a function of its own in the object, so that the compiler can't merge its map calls with the other half's.
+#[inline(never)]
+fn inspect_v4<P: Packet + ?Sized, T: Tables>(packet: &P, offset: usize, tables: &T) -> Verdict {
+    match packet::parse_v4(packet, offset) {
+        Parsed::Transport(header) => decide(&header, offset, tables),
+        Parsed::NoPort | Parsed::Unreadable => Verdict::outside(Reason::OutOfScope, false),
+    }
+}
+
+/// The v6 half.
+#[inline(never)]
+fn inspect_v6<P: Packet + ?Sized, T: Tables>(packet: &P, offset: usize, tables: &T) -> Verdict {
+    match packet::parse_v6(packet, offset) {
+        Parsed::Transport(header) => decide(&header, offset, tables),
+        Parsed::NoPort => Verdict::outside(Reason::OutOfScope, false),
+        Parsed::Unreadable => {
+            let drop = Config::from_word(tables.control(WORD_CONFIG)).drop_unreadable();
+            Verdict::outside(Reason::Unreadable, drop)
+        }
+    }
+}
+
+/// Steps 1 to 7 for one family.
+#[inline(always)]
+fn decide<A: Half, T: Tables>(header: &IpHeader<A>, ip: usize, tables: &T) -> Verdict {
+    // 1. Scope.
+    let half = if header.protocol == TCP { 0 } else { 1024 };
+    let port = header.ports.destination as u32;
+    if tables.protected(half + (port >> 6)) >> (port & 63) & 1 == 0 {
+        return Verdict::outside(Reason::OutOfScope, false);
+    }
+    let mut verdict = Verdict {
+        drop: false,
+        reason: Reason::Stranger,
+        class: Reason::Stranger,
+        version: A::VERSION,
+        protocol: header.protocol,
+        ip: ip as u16,
+        transport: header.transport as u16,
+        end: header.end as u16,
+        row: ROW_NONE,
+        generation: 0,
+    };
+    // 2. First fragments.
+    if header.first_fragment {
+        return Verdict { drop: true, reason: Reason::Fragment, ..verdict };
+    }
+    let now = tables.now();
+    let flow = A::flow(tables, header.source, header.ports.source, header.protocol).filter(|flow| alive(flow, now, tables));
+    // 3. Floor flows, before any ban.
+    if let Some(flow) = flow
+        && flow.class == FlowClass::Floor as u32
+    {
+        return budget(verdict, flow, Reason::Floor, now);
+    }
+    // 4. Bans.
+    if A::suspicious(tables, header.source)
+        && let Some(ban) = banned(header.source, now, tables)
+    {
+        ban.hits.add(1);
+        verdict.drop = true;
+        verdict.reason = Reason::banned(ban.offence);
+        return verdict;
+    }
+    // 5. Known and dialing flows.
+    if let Some(flow) = flow {
+        let class = if flow.class == FlowClass::Known as u32 { Reason::Known } else { Reason::Dialing };
+        return budget(verdict, flow, class, now);
+    }
+    stranger(verdict)
+}
+
+/// Whether a flow still counts: unexpired and, for an admitted peer's, with the node's heart beating.
+#[inline(always)]
+fn alive<T: Tables>(flow: &FlowValue, now: u64, tables: &T) -> bool {
+    if now > flow.expiry.load() {
+        return false;
+    }
+    if flow.class != FlowClass::Known as u32 {
+        return true;
+    }
+    let deadline = tables.control(WORD_BEAT_DEADLINE);
+    deadline == 0 || now <= deadline
+}
+
+/// The unexpired ban of an address: its own, else the longest range's.
+#[inline(always)]
+fn banned<A: Half, T: Tables>(address: A, now: u64, tables: &T) -> Option<&BanValue> {
+    if let Some(ban) = A::exact(tables, address)
+        && now <= ban.expiry.load()
+    {
+        return Some(ban);
+    }
+    A::range(tables, address).filter(|ban| now <= ban.expiry.load())
+}
+
+/// A flow's own budget.
+#[inline(always)]
+fn budget(verdict: Verdict, flow: &FlowValue, class: Reason, now: u64) -> Verdict {
+    let granted = flow.bucket.take(now, flow.rate, flow.burst);
+    let reason = if granted { class } else { Reason::RatePeer };
+    Verdict { drop: !granted, reason, class, row: flow.row, generation: flow.generation, ..verdict }
+}
+
+/// What is left: a protected port, no flow, no ban. Steps 6 (sanity) and 7 (budgets) go here.
+#[inline(always)]
+fn stranger(verdict: Verdict) -> Verdict {
+    verdict
+}
+
+#[cfg(test)]
+mod tests;
