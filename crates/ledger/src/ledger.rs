@@ -153,6 +153,8 @@ impl Ledger {
         if !record.contains(height) {
             return Err(LedgerError::Epoch { epoch: record.epoch, height });
         }
+        // The root counts leaves, so it must be taken before the block appends some.
+        let (old_height, old_root) = (self.height, self.root());
         let executed = self.run(height, record, batches).and_then(|ended| self.settle().map(|held| (ended, held)));
         let ((receipts, skipped), held) = match executed {
             Ok(done) => done,
@@ -161,7 +163,6 @@ impl Ledger {
                 return Err(error);
             }
         };
-        let (old_height, old_root) = (self.height, self.root());
         let touched = self.state.touched();
         let (count, before) = self.state.commit();
         self.history.push(old_height, old_root, count, before);
