@@ -28,54 +28,36 @@ pub enum BackendError {
     Internal(String),
 }
 
-/// Why a transaction is not taken. The text of each is stable; [`SubmitError::code`] is the contract.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+/// Why a transaction is not taken. Codes come from the labels of the crates that decide, so that API, metrics and log agree.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
-    /// No room for it now, by count, bytes or the sender's quota.
+    /// No room for it now, by count, bytes or somebody's quota; waiting helps.
     #[error("no room for it now, try again later")]
     Full {
+        /// `full`, `sender_full`, …
+        code: &'static str,
         /// When to try again.
         retry_after_ms: u64,
     },
-    /// Known already: pending or final under this id. Not a failure for whoever sends again.
+    /// Known already: pending or final under this id. No failure for whoever sends again.
     #[error("known already")]
     Duplicate(TxId),
-    /// For another chain.
-    #[error("for another chain")]
-    WrongChain,
-    /// Above the size limit.
-    #[error("above the size limit")]
-    Oversize,
-    /// The signature does not verify.
-    #[error("the signature does not verify")]
-    BadSignature,
-    /// The expiry has passed.
-    #[error("the expiry height has passed")]
-    Expired,
-    /// The expiry lies further ahead than the chain's parameters allow.
-    #[error("the expiry height is too far ahead")]
-    ExpiryTooFar,
-    /// The nonce was used, or is older than the window.
-    #[error("the nonce was used or is older than the window")]
-    NonceUsed,
-    /// No such account, or its balance can't pay the fee.
-    #[error("the sender can't pay the fee")]
-    CannotPayFee,
+    /// Waiting does not help.
+    #[error("{message}")]
+    Refused {
+        /// `wrong_chain`, `oversize`, `signature`, `expired`, `nonce_used`, …: `snake_case`, stable.
+        code: &'static str,
+        /// For people.
+        message: String,
+    },
 }
 
 impl SubmitError {
     /// The stable code.
     pub const fn code(&self) -> &'static str {
         match self {
-            SubmitError::Full { .. } => "full",
+            SubmitError::Full { code, .. } | SubmitError::Refused { code, .. } => code,
             SubmitError::Duplicate(_) => "duplicate",
-            SubmitError::WrongChain => "wrong_chain",
-            SubmitError::Oversize => "oversize",
-            SubmitError::BadSignature => "bad_signature",
-            SubmitError::Expired => "expired",
-            SubmitError::ExpiryTooFar => "expiry_too_far",
-            SubmitError::NonceUsed => "nonce_used",
-            SubmitError::CannotPayFee => "cannot_pay_fee",
         }
     }
 }

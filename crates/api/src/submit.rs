@@ -93,7 +93,7 @@ fn read(headers: &HeaderMap, body: &[u8]) -> Result<Vec<SignedTransaction>, ApiE
 
 fn answer(ids: &[TxId], verdicts: &[Result<TxId, SubmitError>]) -> Response {
     let full_ms = verdicts.iter().filter_map(|v| match v {
-        Err(SubmitError::Full { retry_after_ms }) => Some(*retry_after_ms),
+        Err(SubmitError::Full { retry_after_ms, .. }) => Some(*retry_after_ms),
         _ => None,
     });
     let retry_after_s = full_ms.max().map(|ms| ms.div_ceil(1_000).max(1));
