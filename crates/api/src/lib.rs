@@ -27,6 +27,10 @@ mod submit;
 
 pub use backend::{Backend, BackendError, BlockAt, SubmitError};
 pub use error::ApiError;
+pub use info::{
+    AccountInfo, BanInfo, BatchInfo, BlockInfo, EpochInfo, GenesisInfo, GuardInfo, ListedTransaction, NodeInfo, PeerInfo,
+    Readiness, TransactionInfo, TransactionStatus, ValidatorInfo, ValidatorsInfo,
+};
 pub use limits::Config;
 pub use listen::{ListenError, listener};
 pub use router::{ROUTES, Route, router};
