@@ -116,8 +116,8 @@ impl Mempool {
     /// receipt after `forward_patience` heights is given again.
     pub fn take_forwards(&mut self, max: usize, now: Tick) -> Vec<SignedTransaction> {
         let executed = self.executed.highest();
-        let patient = Height(executed.0.saturating_sub(self.config.forward_patience));
-        while patient > Height(0)
+        let patient = executed.0.checked_sub(self.config.forward_patience).map(Height);
+        while let Some(patient) = patient
             && let Some(id) = self.pool.forwarded_before(patient)
         {
             self.pool.requeue(&id, now);

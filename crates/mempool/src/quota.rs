@@ -69,11 +69,6 @@ mod tests {
     #[test]
     fn skips_halve_and_decay() {
         let mut quotas = Quotas::new(8);
-        let room = |quotas: &Quotas<u8>, height| {
-            let mut probe = quotas.clone();
-            (0..100).take_while(|_| std::mem::replace(&mut probe, quotas.clone()).has_room(&1, Height(height))).count()
-        };
-        assert_eq!(room(&quotas, 0), 100);
         let limit = |quotas: &mut Quotas<u8>, height| {
             let mut taken = 0;
             while quotas.has_room(&1, Height(height)) {

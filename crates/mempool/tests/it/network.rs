@@ -185,7 +185,7 @@ impl Network {
         }
         // An epoch's last block is final before the next epoch begins; the leader is there already.
         let record = self.nodes[leader].record.clone();
-        if self.height_of(&parent).0 % LENGTH == 0 && self.height_of(&parent) > self.nodes[leader].mempool.tip().height {
+        if self.height_of(&parent).0.is_multiple_of(LENGTH) && self.height_of(&parent) > self.nodes[leader].mempool.tip().height {
             return;
         }
         if self.height_of(&parent).next() < record.first_height || self.height_of(&parent).next() > record.last_height() {
