@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
+use replica::Verifiable;
 use types::{SignedTransaction, verify_batch};
 
 /// A batch smaller than this waits for more, up to [`BATCH_DELAY`].
@@ -28,7 +29,7 @@ const NICE: libc::c_int = 5;
 pub type Done = Box<dyn FnOnce(Vec<bool>) + Send>;
 
 struct Job {
-    transactions: Arc<Vec<SignedTransaction>>,
+    transactions: Verifiable,
     done: Done,
     since: Instant,
 }
@@ -97,12 +98,13 @@ impl Pool {
     ///
     /// # Errors
     /// [`PoolFull`] above [`QUEUE_SIGNATURES_MAX`]; `done` is dropped then.
-    pub fn submit(&self, transactions: Arc<Vec<SignedTransaction>>, done: Done) -> Result<(), PoolFull> {
+    pub fn submit(&self, transactions: Verifiable, done: Done) -> Result<(), PoolFull> {
+        let count = transactions.transactions().len();
         let mut queue = self.shared.lock();
-        if queue.signatures + transactions.len() > QUEUE_SIGNATURES_MAX && queue.signatures > 0 {
+        if queue.signatures + count > QUEUE_SIGNATURES_MAX && queue.signatures > 0 {
             return Err(PoolFull);
         }
-        queue.signatures += transactions.len();
+        queue.signatures += count;
         queue.jobs.push_back(Job { transactions, done, since: Instant::now() });
         drop(queue);
         self.shared.changed.notify_one();
@@ -149,10 +151,10 @@ fn take(shared: &Shared) -> Option<Vec<Job>> {
     }
     let (mut jobs, mut signatures) = (Vec::new(), 0);
     while let Some(job) = queue.jobs.front() {
-        if signatures > 0 && signatures + job.transactions.len() > BATCH_MAX {
+        if signatures > 0 && signatures + job.transactions.transactions().len() > BATCH_MAX {
             break;
         }
-        signatures += job.transactions.len();
+        signatures += job.transactions.transactions().len();
         jobs.extend(queue.jobs.pop_front());
     }
     queue.signatures -= signatures;
@@ -168,7 +170,7 @@ fn work(shared: &Shared) {
     }
     let mut rng = rand::rngs::StdRng::from_rng(&mut rand::rng());
     while let Some(jobs) = take(shared) {
-        let items: Vec<_> = jobs.iter().flat_map(|job| job.transactions.iter()).map(SignedTransaction::batch_item).collect();
+        let items: Vec<_> = jobs.iter().flat_map(|job| job.transactions.transactions()).map(SignedTransaction::batch_item).collect();
         let good = verify_batch(&items, &mut rng);
         let refused = good.iter().filter(|good| !**good).count() as u64;
         shared.refused.fetch_add(refused, Ordering::Relaxed);
@@ -176,7 +178,7 @@ fn work(shared: &Shared) {
         shared.batches.fetch_add(1, Ordering::Relaxed);
         let mut verdicts = good.into_iter();
         for job in jobs {
-            let count = job.transactions.len();
+            let count = job.transactions.transactions().len();
             (job.done)(verdicts.by_ref().take(count).collect());
         }
     }
@@ -188,7 +190,7 @@ mod tests {
     use std::sync::mpsc;
     use types::{AccountKey, Action, Address, Amount, ChainId, Height, Nonce, Transaction};
 
-    fn transactions(seed: u32, count: usize, bad: &[usize]) -> Arc<Vec<SignedTransaction>> {
+    fn transactions(seed: u32, count: usize, bad: &[usize]) -> Verifiable {
         let key = AccountKey::development(seed);
         let make = |i: usize| {
             let action = Action::Transfer { to: Address::default(), amount: Amount(1), memo: Vec::new() };
@@ -200,7 +202,7 @@ mod tests {
             }
             signed
         };
-        Arc::new((0..count).map(make).collect())
+        Verifiable::List(Arc::new((0..count).map(make).collect()))
     }
 
     #[test]
