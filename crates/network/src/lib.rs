@@ -1,1 +1,33 @@
-//! libp2p: bytes in, typed messages out, limits on everything.
+//! libp2p: bytes in, typed messages out, limits on everything. It reports offences; it bans nobody.
+//!
+//! A *peer* is one remote transport identity (PeerId) with two connections, one a lane: votes and bulk (`types::Lane`). They
+//! share no congestion window, no multiplexer and no queue, so a batch never delays a vote. Each lane is one long-lived
+//! substream that carries frames (`u32` length, little endian, then a message's canonical bytes); the first frame each way is
+//! `types::Hello`. A peer *stands* when both lanes have said it, and falls when either ends.
+//!
+//! ```text
+//!   Handle::send ─► Outbox (a lane of a peer, bounded) ─► writer ─┐                       one Tokio task a connection
+//!                                                                 ├─ substream ─ noise/yamux over TCP, or QUIC
+//!   Events::recv ◄─ Inbox (a lane, bounded, fair) ◄─ reader ──────┘
+//!        ▲
+//!        └───────── control ◄─ Behaviour (seats, sessions, targets) ◄─ one Tokio task for the swarm
+//! ```
+//!
+//! Messages never pass through the swarm's task: it only admits, pairs, dials and closes. Pure, and tested as such:
+//! `sessions` (which connections make a peer, and who wins a simultaneous dial), `seats`, `targets` (whom to dial, when),
+//! `rate`, `hello`.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod address;
+mod config;
+mod event;
+mod frame;
+mod outbox;
+
+pub use address::{Transport, peer_of, socket_of};
+pub use config::{Config, ConfigError, LaneLimits, Limits};
+pub use event::{Connected, Counters, Event, LaneInfo, Link, PeerInfo, Refusal};
+pub use frame::{Frame, FrameError};
+pub use libp2p::identity::Keypair;
+pub use libp2p::{Multiaddr, PeerId};
+pub use outbox::SendError;
