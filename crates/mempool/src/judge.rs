@@ -183,6 +183,11 @@ impl Mempool {
         if !entitled {
             return Err(Invalid::Proposer);
         }
+        // Before the body is hashed: a frame has room for many more ids than a block may have.
+        let (batches, batches_max) = (block.body.batches.len(), epoch.record.params.block_batches_max as usize);
+        if batches > batches_max {
+            return Err(Invalid::BatchCount(batches));
+        }
         if !block.body_matches() {
             return Err(Invalid::BodyRoot);
         }
@@ -198,9 +203,6 @@ impl Mempool {
         let lag = header.height.since(header.executed);
         if lag > params.lag_max && !block.body.batches.is_empty() {
             return Err(Invalid::Lag(lag));
-        }
-        if block.body.batches.len() > params.block_batches_max as usize {
-            return Err(Invalid::BatchCount(block.body.batches.len()));
         }
         let mut shares: BTreeMap<PublicKey, u32> = BTreeMap::new();
         for id in &block.body.batches {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ledger::Outcome;
-use types::{Batch, BatchId, Block, EpochRecord, Hash, Height, IDS_MAX, PublicKey, Receipt, Tick, TxId};
+use types::{Batch, BatchId, Block, Certificate, EpochRecord, Hash, Height, IDS_MAX, PublicKey, Receipt, Tick, TxId};
 
 use crate::epoch::EpochView;
 use crate::error::{BatchRefusal, DropReason, Dropped, OutOfOrder};
@@ -120,10 +120,15 @@ impl Mempool {
         self.store.announcers(id).iter().filter_map(|seat| self.epoch.set.get(seat)).map(|v| v.key).collect()
     }
 
-    /// Keeps a block above the final tip, so that children can be built and judged on it. The caller has checked that the body
-    /// is the header's. False if it is known or not above the tip.
+    /// Keeps a block above the final tip, so that children can be built and judged on it, and its batches are taken whatever
+    /// their authors' quotas. For a proposal: once its head is verified, before it is judged, so a leader adds one a view. The
+    /// caller has checked that the body is the header's. False if it is known, not above the tip, or larger than any valid one.
     pub fn add_block(&mut self, block: Arc<Block>) -> bool {
-        self.chain.add(block)
+        let seats = self.epoch.set.len();
+        let certificate_fits = |c: &Certificate| c.signatures.len() <= seats && c.bitmap.len() <= seats.div_ceil(8);
+        let fits = block.body.batches.len() <= self.epoch.record.params.block_batches_max as usize
+            && block.body.parent_notarization.as_ref().is_none_or(certificate_fits);
+        fits && self.chain.add(block)
     }
 
     /// Notes the citations of a final block at or below the tip, at start, of the last `batch_life` heights. One that is not

@@ -219,6 +219,9 @@ fn batch_rules() {
     assert_eq!(scene.invalid(cite(&[mine[0], other, mine[1], mine[2]])), Invalid::BatchShare(2));
     let many: Vec<BatchId> = (0..9).map(|i| BatchId(Hash([i; 32]))).collect();
     assert_eq!(scene.invalid(cite(&many)), Invalid::BatchCount(9));
+    let mut large = scene.third.clone();
+    cite(&many)(&mut large);
+    assert!(!scene.node.mempool.add_block(Arc::new(large)), "nor is it kept");
 }
 
 #[test]
