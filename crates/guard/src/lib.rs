@@ -1,1 +1,23 @@
-//! The kernel guard: load, attach, pin, ban policy, map readers.
+//! The kernel guard: what a node, an operator and the kernel tell each other about who may reach a port.
+//!
+//! - [`policy`]: offences in, disconnects and bans out; pure.
+//! - [`prefix`], [`protocol`], [`client`]: the guard's Unix socket, seen from outside.
+//! - [`reader`]: counters read from mapped kernel memory, without a capability and without a system call per counter.
+//! - [`kernel`] (feature `kernel`): loader, attach, pins, adoption, tables, server: what the privileged `ebpf-guard` runs.
+//!
+//! Never here: chain logic. What the guard knows of the chain is the closed list of `types::Offence`.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod client;
+#[cfg(feature = "kernel")]
+pub mod kernel;
+pub mod policy;
+pub mod prefix;
+pub mod protocol;
+pub mod reader;
+
+pub use client::{Client, ClientError};
+pub use policy::{Action, Policy, PolicyConfig, Subject};
+pub use prefix::Prefix;
+pub use protocol::{ErrorCode, FlowKind, Protocol, Request, Response};
+pub use reader::{Maps, ReaderError};

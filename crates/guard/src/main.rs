@@ -1,1 +1,15 @@
-fn main(){}
+//! `ebpf-guard`: the only process of the project with capabilities. See `ebpf-guard --help`.
+
+mod cli;
+
+use clap::Parser;
+
+fn main() -> std::process::ExitCode {
+    match cli::Cli::parse().run() {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ebpf-guard: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}

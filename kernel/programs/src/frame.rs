@@ -1,22 +1,36 @@
 //! Packet memory, as the verifier wants it read: bound check, then one load of the checked width.
 
-use aya_ebpf::programs::XdpContext;
+use aya_ebpf::{EbpfContext, bindings::xdp_md, programs::XdpContext};
 use kernel_shared::Packet;
 
 /// The frame of an XDP context.
-pub struct Frame<'a> {
-    ctx: &'a XdpContext,
+#[derive(Clone, Copy)]
+pub struct Frame {
+    ctx: *const xdp_md,
 }
 
-impl<'a> Frame<'a> {
-    pub fn new(ctx: &'a XdpContext) -> Frame<'a> {
-        Frame { ctx }
+impl Frame {
+    pub fn new(ctx: &XdpContext) -> Frame {
+        Frame { ctx: ctx.as_ptr() as *const xdp_md }
+    }
+
+    // Volatile: else the compiler promotes the two loads to 32-bit arguments of the halves, and the verifier loses the pointers.
+    #[inline(always)]
+    fn data(&self) -> usize {
+        // SAFETY: the context is valid while the program runs.
+        unsafe { (&raw const (*self.ctx).data).read_volatile() as usize }
+    }
+
+    #[inline(always)]
+    fn data_end(&self) -> usize {
+        // SAFETY: as above.
+        unsafe { (&raw const (*self.ctx).data_end).read_volatile() as usize }
     }
 
     #[inline(always)]
     fn read<T: Copy>(&self, offset: usize) -> Option<T> {
-        let start = self.ctx.data();
-        if start + offset + size_of::<T>() > self.ctx.data_end() {
+        let start = self.data();
+        if start + offset + size_of::<T>() > self.data_end() {
             return None;
         }
         // SAFETY: the bound was checked. A plain load, though the address is not aligned: the target has no alignment for packet
@@ -25,10 +39,10 @@ impl<'a> Frame<'a> {
     }
 }
 
-impl Packet for Frame<'_> {
+impl Packet for Frame {
     #[inline(always)]
     fn length(&self) -> usize {
-        self.ctx.data_end() - self.ctx.data()
+        self.data_end() - self.data()
     }
     #[inline(always)]
     fn be16(&self, offset: usize) -> Option<u16> {

@@ -8,7 +8,11 @@ mod frame;
 mod maps;
 mod probe;
 
-use aya_ebpf::{bindings::xdp_action, macros::{raw_tracepoint, xdp}, programs::{RawTracePointContext, XdpContext}};
+use aya_ebpf::{
+    bindings::xdp_action,
+    macros::{raw_tracepoint, xdp},
+    programs::{RawTracePointContext, XdpContext},
+};
 use frame::Frame;
 use kernel_shared::{account, inspect};
 use maps::Kernel;

@@ -3,7 +3,7 @@
 use crate::maps::Kernel;
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 use core::ptr::read_volatile;
-use kernel_shared::{abi, latency, Tables};
+use kernel_shared::{Tables, abi, latency};
 
 macro_rules! offsets { ($($(#[$doc:meta])* $name:ident),* $(,)?) => { $( $(#[$doc])* #[unsafe(no_mangle)] static $name: u32 = 0; )* } }
 

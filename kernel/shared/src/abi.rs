@@ -284,3 +284,15 @@ impl BanValue {
         BanValue { expiry: Word::new(expiry), hits: Word::new(0), since_ms, offence, zero: 0 }
     }
 }
+
+/// Hash of [`ABI_TEXT`] and the number of CPUs (which sizes the arrays): FNV-1a, 64 bits. Names the directory of the pins.
+pub const fn abi_hash(cpus: u32) -> u64 {
+    let bytes = ABI_TEXT.as_bytes();
+    let mut hash = 0xcbf2_9ce4_8422_2325u64;
+    let mut index = 0;
+    while index < bytes.len() {
+        hash = (hash ^ bytes[index] as u64).wrapping_mul(0x0000_0100_0000_01b3);
+        index += 1;
+    }
+    (hash ^ cpus as u64).wrapping_mul(0x0000_0100_0000_01b3)
+}

@@ -3,7 +3,6 @@
 //! It is shared by all CPUs without a lock. Two CPUs that race may each spend the same token: the limit is then
 //! off by as much as there are CPUs, which is well inside what a limit has to promise.
 
-
 use crate::Word;
 
 /// Units in one packet: rates are in 1/1024 packet a tick, so that slow budgets exist at 250 ticks a second.

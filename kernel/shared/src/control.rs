@@ -119,7 +119,8 @@ mod tests {
         for mode in Mode::ALL {
             for other in Mode::ALL {
                 for shift in 0..=31 {
-                    let config = Config::new(mode).with_event_shift(shift).with_latency_shift(31 - shift).with_drop_unreadable(true);
+                    let config =
+                        Config::new(mode).with_event_shift(shift).with_latency_shift(31 - shift).with_drop_unreadable(true);
                     let changed = config.with_mode(other);
                     assert_eq!(config.mode(), mode);
                     assert_eq!(changed.mode(), other);

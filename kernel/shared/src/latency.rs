@@ -126,7 +126,8 @@ fn open<T: Tables>(slot: u32, tag: u64, tables: &T) {
 #[inline(always)]
 pub fn read_tcp<T: Tables>(mark: u32, sequence: u32, sequence_end: u32, tables: &T) {
     let (flow, stranger) = slots_tcp(mark);
-    let matches = |tag: u64| tag as u32 == mark && ((tag >> 32) as u32).wrapping_sub(sequence) < sequence_end.wrapping_sub(sequence);
+    let matches =
+        |tag: u64| tag as u32 == mark && ((tag >> 32) as u32).wrapping_sub(sequence) < sequence_end.wrapping_sub(sequence);
     resolve(flow, 0, matches, tables);
     resolve(stranger, 0, matches, tables);
 }

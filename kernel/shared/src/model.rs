@@ -181,12 +181,14 @@ impl Tables for Model {
     }
     fn range4(&self, address: u32) -> Option<&BanValue> {
         let address = u32::from_be(address) as u128;
-        let holding = self.ranges4.iter().filter(|(range, _)| holds(u32::from_be(range.address) as u128, range.length, address, 32));
+        let holding =
+            self.ranges4.iter().filter(|(range, _)| holds(u32::from_be(range.address) as u128, range.length, address, 32));
         holding.max_by_key(|(range, _)| range.length).map(|(_, ban)| ban)
     }
     fn range6(&self, address: [u64; 2]) -> Option<&BanValue> {
         let address = (u64::from_be(address[0]) as u128) << 64 | u64::from_be(address[1]) as u128;
-        let holding = self.ranges6.iter().filter(|(range, _)| holds(u128::from_be_bytes(range.address), range.length, address, 128));
+        let holding =
+            self.ranges6.iter().filter(|(range, _)| holds(u128::from_be_bytes(range.address), range.length, address, 128));
         holding.max_by_key(|(range, _)| range.length).map(|(_, ban)| ban)
     }
     fn counter(&self, slot: u32) -> Option<&CounterCell> {

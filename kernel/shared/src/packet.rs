@@ -170,9 +170,9 @@ pub fn parse_v6<P: Packet + ?Sized>(packet: &P, offset: usize) -> Parsed<[u64; 2
     let mut headers = 0;
     while headers < EXTENSION_HEADERS_MAX {
         let step = match next {
-            0 | 43 | 60 => 8,  // hop-by-hop, routing, destination options: length in 8 bytes
-            51 => 4,           // authentication: length in 4 bytes
-            44 => 0,           // fragment: fixed
+            0 | 43 | 60 => 8, // hop-by-hop, routing, destination options: length in 8 bytes
+            51 => 4,          // authentication: length in 4 bytes
+            44 => 0,          // fragment: fixed
             _ => break,
         };
         let Some(word) = packet.be16(transport) else { return Parsed::NoPort };
@@ -194,7 +194,9 @@ pub fn parse_v6<P: Packet + ?Sized>(packet: &P, offset: usize) -> Parsed<[u64; 2
     }
     match next {
         TCP | UDP => match ports(packet, transport, end) {
-            Some(ports) => Parsed::Transport(IpHeader { source: [high, low], protocol: next, first_fragment, transport, end, ports }),
+            Some(ports) => {
+                Parsed::Transport(IpHeader { source: [high, low], protocol: next, first_fragment, transport, end, ports })
+            }
             // RFC 8200: a first fragment must hold all headers. One that hides its port is trying something.
             None if first_fragment => Parsed::Unreadable,
             None => Parsed::NoPort,

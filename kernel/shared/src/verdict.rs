@@ -89,7 +89,11 @@ impl Verdict {
     /// The verdict in one word, for comparing two runs: reason, class, drop, version, protocol.
     #[inline(always)]
     pub const fn encode(&self) -> u32 {
-        self.reason as u32 | (self.class as u32) << 8 | (self.drop as u32) << 16 | (self.version as u32) << 17 | (self.protocol as u32) << 24
+        self.reason as u32
+            | (self.class as u32) << 8
+            | (self.drop as u32) << 16
+            | (self.version as u32) << 17
+            | (self.protocol as u32) << 24
     }
 }
 

@@ -1,0 +1,161 @@
+//! The command line.
+
+mod run;
+mod show;
+
+use clap::{Args, Parser, Subcommand};
+use guard::{
+    Client, ClientError, Prefix,
+    kernel::{attach, bpffs},
+    protocol::Request,
+};
+use std::{path::PathBuf, time::Duration};
+use types::Offence;
+
+/// A firewall for the ports of a peer-to-peer node, at the first instruction of the network stack.
+#[derive(Parser)]
+#[command(name = "ebpf-guard", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// How to reach a running guard.
+#[derive(Args)]
+struct Reach {
+    /// Socket of the running guard.
+    #[arg(long, default_value = "/run/ebpf-guard/guard.sock")]
+    socket: PathBuf,
+    /// Machine-readable output.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Attach the filter and serve the socket until told to stop. On SIGTERM the filter stays; `detach` takes it off.
+    Run(Box<run::Run>),
+    /// Mode, interface and counters.
+    Status {
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Switch the mode: off, shadow (count only) or enforce.
+    Mode {
+        /// off, shadow or enforce.
+        mode: String,
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Ban an address or range for a while.
+    Ban {
+        /// ADDRESS or ADDRESS/LENGTH; an IPv6 address stands for its /64.
+        address: Prefix,
+        /// How long: 500ms, 60s, 10m, 2h, 1d.
+        #[arg(long, value_parser = duration)]
+        ttl: Duration,
+        /// A note for whoever reads the list.
+        #[arg(long, default_value = "")]
+        note: String,
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// End a ban.
+    Unban {
+        /// As it was banned.
+        address: Prefix,
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// List the bans.
+    Bans {
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Take the filter off and remove every pin, with or without a running guard.
+    Detach {
+        /// Instance whose filter it is.
+        #[arg(long, default_value = "default")]
+        instance: String,
+        /// Directory of pins.
+        #[arg(long, default_value = bpffs::DEFAULT)]
+        bpffs: PathBuf,
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Follow sampled drops, one line each.
+    Events {
+        #[command(flatten)]
+        reach: Reach,
+    },
+}
+
+impl Cli {
+    /// Runs the command.
+    pub fn run(self) -> anyhow::Result<()> {
+        match self.command {
+            Command::Run(run) => run.run(),
+            Command::Status { reach } => show::status(&reach.client()?.stats(true)?, reach.json),
+            Command::Mode { mode, reach } => done(&reach, &Request::Mode { mode }),
+            Command::Ban { address, ttl, note, reach } => {
+                let ttl_ms = ttl.as_millis().min(u64::MAX as u128) as u64;
+                let request = Request::Ban { address, ttl_ms, offence: Offence::Manual, note };
+                show::response(&reach.client()?.ask(&request)?, reach.json)
+            }
+            Command::Unban { address, reach } => done(&reach, &Request::Unban { address }),
+            Command::Bans { reach } => show::response(&reach.client()?.ask(&Request::Bans {})?, reach.json),
+            Command::Detach { instance, bpffs, reach } => detach(&reach, &instance, &bpffs),
+            Command::Events { reach } => events(&reach),
+        }
+    }
+}
+
+impl Reach {
+    fn client(&self) -> Result<Client, ClientError> {
+        Client::connect(&self.socket)
+    }
+}
+
+fn done(reach: &Reach, request: &Request) -> anyhow::Result<()> {
+    show::response(&reach.client()?.ask(request)?, reach.json)
+}
+
+/// Asks a running guard of this instance to detach; whatever it left, or a dead one did, is removed here.
+fn detach(reach: &Reach, instance: &str, root: &std::path::Path) -> anyhow::Result<()> {
+    match reach.client() {
+        Ok(mut client) => {
+            if client.stats(false)?.instance == instance {
+                client.ask(&Request::Detach {})?;
+            }
+        }
+        Err(ClientError::Connect { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    attach::detach(root, instance)?;
+    show::response(&guard::Response::Done {}, reach.json)
+}
+
+fn events(reach: &Reach) -> anyhow::Result<()> {
+    let mut client = reach.client()?;
+    client.subscribe()?;
+    client.set_timeout(None)?;
+    loop {
+        show::event(&client.event()?, reach.json)?;
+    }
+}
+
+/// Reads `500ms`, `60s`, `10m`, `2h`, `1d`; a bare number is seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| format!("'{text}' is no duration"))?;
+    let ms = match unit {
+        "ms" => 1,
+        "" | "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(format!("'{unit}' is no unit: ms, s, m, h or d")),
+    };
+    Ok(Duration::from_millis(number.saturating_mul(ms)))
+}

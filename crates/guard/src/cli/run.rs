@@ -1,0 +1,201 @@
+//! `ebpf-guard run`.
+
+use anyhow::Context;
+use clap::Args;
+use guard::{
+    Prefix, Protocol,
+    kernel::{Guard, Options, attach::Preference, bpffs, caps, events, flows::Budgets, server},
+};
+use kernel_shared::control::Mode;
+use std::{
+    io::Write,
+    os::fd::{FromRawFd, OwnedFd},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
+
+/// How often the ring is drained.
+const DRAIN_EVERY: Duration = Duration::from_millis(100);
+/// How often expired bans and flows are freed.
+const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
+
+/// Options of `run`.
+#[derive(Args)]
+pub struct Run {
+    /// Interface to filter.
+    #[arg(long)]
+    iface: String,
+    /// Ports to protect, e.g. tcp/30303,udp/30303. All others are never touched.
+    #[arg(long, required = true, value_delimiter = ',', value_parser = port)]
+    protect: Vec<(Protocol, u16)>,
+    /// off, shadow or enforce. Default: what an adopted guard had, else shadow, which counts and drops nothing.
+    #[arg(long, value_parser = mode)]
+    mode: Option<Mode>,
+    /// Name that tells this guard's pins from others'.
+    #[arg(long, default_value = "default")]
+    instance: String,
+    /// Where to listen.
+    #[arg(long, default_value = "/run/ebpf-guard/guard.sock")]
+    socket: PathBuf,
+    /// Directory of pins; a bpf file system is mounted if there is none.
+    #[arg(long, default_value = bpffs::DEFAULT)]
+    bpffs: PathBuf,
+    /// Uids beside root that may ban, announce flows and switch modes.
+    #[arg(long, value_delimiter = ',')]
+    allow_uid: Vec<u32>,
+    /// Network namespace to enter first, e.g. /run/netns/node1.
+    #[arg(long)]
+    netns: Option<PathBuf>,
+    /// native, generic, or auto (native, else generic).
+    #[arg(long, default_value = "auto", value_parser = preference)]
+    xdp: Preference,
+    /// Ranges that no ban may touch.
+    #[arg(long, value_delimiter = ',')]
+    floor: Vec<Prefix>,
+    /// Descriptor to write "ready" to once the filter is attached and the socket answers.
+    #[arg(long)]
+    ready_fd: Option<i32>,
+    /// Seconds without a heartbeat after which known flows lapse.
+    #[arg(long, default_value_t = 30)]
+    heartbeat_timeout: u64,
+    /// Every 2^N-th drop of a CPU is told as an event.
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u8).range(0..=31))]
+    event_shift: u8,
+}
+
+impl Run {
+    /// Runs until a signal or a request ends it.
+    pub fn run(self) -> anyhow::Result<()> {
+        let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+        let signals = block_signals()?;
+        if let Some(path) = &self.netns {
+            enter(path).with_context(|| format!("entering network namespace {}", path.display()))?;
+        }
+        let options = Options {
+            interface: self.iface,
+            protect: self.protect,
+            mode: self.mode,
+            instance: self.instance,
+            bpffs: self.bpffs,
+            xdp: self.xdp,
+            floor: self.floor,
+            heartbeat_timeout: Duration::from_secs(self.heartbeat_timeout),
+            event_shift: self.event_shift,
+            budgets: Budgets::default(),
+        };
+        // Mounts, directories and the socket first: afterwards the right to make them is given up.
+        Guard::prepare(&options)?;
+        let listener = server::listen(&self.socket).with_context(|| format!("listening on {}", self.socket.display()))?;
+        caps::drop_to_needed().context("dropping capabilities")?;
+        let hub = Arc::new(events::Hub::default());
+        let mut guard = Guard::start(options, hub.clone())?;
+        guard.degraded().for_each(|reason| tracing::warn!("packet latency is {reason}"));
+        let mut ring = guard.take_ring()?;
+        announce(&mut guard);
+        let shared = Arc::new(server::Shared {
+            guard: Mutex::new(guard),
+            hub: hub.clone(),
+            allowed: self.allow_uid,
+            stop: AtomicBool::new(false),
+            connections: AtomicUsize::new(0),
+        });
+        let of_server = shared.clone();
+        std::thread::Builder::new().name("guard-server".into()).spawn(move || server::serve(listener, of_server))?;
+        if let Some(fd) = self.ready_fd {
+            ready(fd).context("writing to --ready-fd")?;
+        }
+        let mut housekept = Instant::now();
+        while !shared.stop.load(SeqCst) && !signals.arrived(DRAIN_EVERY) {
+            events::drain(&mut ring, &hub);
+            if housekept.elapsed() >= HOUSEKEEPING_EVERY {
+                housekept = Instant::now();
+                let mut guard = shared.guard.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Err(error) = guard.housekeeping() {
+                    tracing::error!(%error, "housekeeping failed");
+                }
+            }
+        }
+        // A socket in a directory of somebody else's can't be removed without the rights given up; the next start does it.
+        let _ = std::fs::remove_file(&self.socket);
+        tracing::info!("stopping; the filter stays until it is detached");
+        Ok(())
+    }
+}
+
+fn announce(guard: &mut Guard) {
+    if let (guard::Response::Stats(stats), _) = guard.answer(&guard::Request::Status {}) {
+        tracing::info!(
+            interface = stats.interface,
+            xdp_mode = stats.xdp_mode,
+            mode = stats.mode,
+            adopted = stats.adopted,
+            protect = stats.protect.join(","),
+            "guarding"
+        );
+        if stats.xdp_mode == "none" {
+            tracing::warn!(interface = stats.interface, "this interface takes no XDP program: nothing is filtered");
+        }
+    }
+}
+
+/// Signals that end the process in order. Blocked in every thread, taken by the main loop.
+struct Signals(nix::sys::signal::SigSet);
+
+fn block_signals() -> anyhow::Result<Signals> {
+    use nix::sys::signal::{SigSet, Signal};
+    let set: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect();
+    set.thread_block()?;
+    Ok(Signals(set))
+}
+
+impl Signals {
+    /// Waits for a signal, at most so long.
+    fn arrived(&self, wait: Duration) -> bool {
+        let timeout = libc::timespec { tv_sec: wait.as_secs() as i64, tv_nsec: wait.subsec_nanos() as i64 };
+        // SAFETY: the set and the timeout outlive the call.
+        unsafe { libc::sigtimedwait(self.0.as_ref(), std::ptr::null_mut(), &timeout) > 0 }
+    }
+}
+
+fn enter(path: &Path) -> anyhow::Result<()> {
+    let namespace = std::fs::File::open(path)?;
+    nix::sched::setns(&namespace, nix::sched::CloneFlags::CLONE_NEWNET)?;
+    Ok(())
+}
+
+fn ready(fd: i32) -> anyhow::Result<()> {
+    anyhow::ensure!(fd > 2, "descriptor {fd} is not one to write to");
+    // SAFETY: the caller has passed the descriptor on for this; it is closed here.
+    let mut file = std::fs::File::from(unsafe { OwnedFd::from_raw_fd(fd) });
+    file.write_all(b"ready\n")?;
+    Ok(())
+}
+
+fn port(text: &str) -> Result<(Protocol, u16), String> {
+    let (protocol, port) = text.split_once('/').ok_or("a port is tcp/NUMBER or udp/NUMBER")?;
+    let protocol = match protocol {
+        "tcp" => Protocol::Tcp,
+        "udp" => Protocol::Udp,
+        _ => return Err(format!("'{protocol}' is neither tcp nor udp")),
+    };
+    let port: u16 = port.parse().map_err(|_| format!("'{port}' is no port"))?;
+    Ok((protocol, port))
+}
+
+fn mode(text: &str) -> Result<Mode, String> {
+    Mode::from_name(text).ok_or_else(|| "a mode is off, shadow or enforce".to_string())
+}
+
+fn preference(text: &str) -> Result<Preference, String> {
+    match text {
+        "auto" => Ok(Preference::Auto),
+        "native" => Ok(Preference::Native),
+        "generic" => Ok(Preference::Generic),
+        _ => Err("an XDP mode is native, generic or auto".to_string()),
+    }
+}

@@ -1,0 +1,92 @@
+//! What people and machines read.
+
+use guard::{
+    Response,
+    protocol::{EventInfo, LatencyInfo, Stats},
+};
+use std::io::{self, Write};
+
+/// Prints an answer.
+pub fn response(response: &Response, json: bool) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    if json {
+        writeln!(out, "{}", serde_json::to_string(response)?)?;
+        return Ok(());
+    }
+    match response {
+        Response::Banned { address, until_unix_ms, flows_deleted } => {
+            let seconds = until_unix_ms.saturating_sub(guard::kernel::clock::unix_ms()).div_ceil(1000);
+            writeln!(out, "banned {address} for {seconds} s ({flows_deleted} flows closed)")?;
+        }
+        Response::Bans { bans } => {
+            writeln!(out, "{:<44} {:<14} {:>8} {:>10}  note", "address", "offence", "ends in", "hits")?;
+            for ban in bans {
+                let seconds = ban.until_unix_ms.saturating_sub(guard::kernel::clock::unix_ms()).div_ceil(1000);
+                let address = ban.address.to_string();
+                writeln!(out, "{address:<44} {:<14} {seconds:>6} s {:>10}  {}", ban.offence.as_str(), ban.hits, ban.note)?;
+            }
+        }
+        _ => writeln!(out, "done")?,
+    }
+    Ok(())
+}
+
+/// Prints the counters.
+pub fn status(stats: &Stats, json: bool) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    if json {
+        writeln!(out, "{}", serde_json::to_string(&Response::Stats(Box::new(stats.clone())))?)?;
+        return Ok(());
+    }
+    let adopted = if stats.adopted { ", adopted" } else { "" };
+    writeln!(out, "{}: {} on {} ({}{adopted})", stats.instance, stats.mode, stats.interface, stats.xdp_mode)?;
+    writeln!(out, "protects   {}", stats.protect.join(" "))?;
+    let beat = stats.heartbeat_age_ms.map_or("none".to_string(), |age| format!("{age} ms ago"));
+    writeln!(out, "heartbeat  {beat}; {} bans, {} flows", stats.bans, stats.flows)?;
+    for (class, packets) in &stats.passed {
+        writeln!(out, "passed     {class:<22} {packets:>14}")?;
+    }
+    writeln!(out, "passed     {:<22} {:>14}", "out_of_scope", stats.out_of_scope)?;
+    for (what, counts) in [("dropped", &stats.dropped), ("would_drop", &stats.would_drop)] {
+        for (reason, packets) in counts.iter().filter(|(_, packets)| **packets > 0) {
+            writeln!(out, "{what:<10} {reason:<22} {packets:>14}")?;
+        }
+    }
+    latency(&mut out, "tcp", &stats.latency_tcp)?;
+    latency(&mut out, "udp", &stats.latency_udp)?;
+    for row in &stats.rows {
+        let name = if row.label.is_empty() { "(not announced again)" } else { &row.label };
+        writeln!(
+            out,
+            "row {:>4}   {name:<52} {:>12} packets {:>14} bytes {:>8} dropped",
+            row.row, row.packets, row.bytes, row.dropped
+        )?;
+    }
+    Ok(())
+}
+
+fn latency(out: &mut impl Write, protocol: &str, info: &LatencyInfo) -> io::Result<()> {
+    writeln!(out, "latency {protocol} {} samples, {}", info.count, info.source)?;
+    let shares = info.buckets.iter().enumerate().filter(|(_, count)| **count > 0);
+    for (bucket, count) in shares {
+        writeln!(out, "           < {:>13} ns {count:>12}", 2u128 << bucket)?;
+    }
+    Ok(())
+}
+
+/// Prints one event.
+pub fn event(event: &EventInfo, json: bool) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    if json {
+        writeln!(out, "{}", serde_json::to_string(event)?)?;
+    } else {
+        let verb = if event.dropped { "dropped" } else { "would drop" };
+        let EventInfo { unix_ms, address, port, local_port, protocol, reason, length, stands_for, .. } = event;
+        writeln!(
+            out,
+            "{unix_ms} {verb} {protocol} {address} port {port} to {local_port}: {reason}, {length} bytes, 1 of {stands_for}"
+        )?;
+    }
+    out.flush()?;
+    Ok(())
+}

@@ -1,0 +1,112 @@
+//! The directory of pins: on a bpf file system, named after the instance and the map layout.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+/// Where pins live unless told otherwise.
+pub const DEFAULT: &str = "/sys/fs/bpf/ebpf-guard";
+/// Where the system mounts its bpf file system.
+const SYSTEM_MOUNT: &str = "/sys/fs/bpf";
+/// Magic number of the bpf file system.
+const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+
+/// Whether the path lies on a bpf file system.
+pub fn is_bpffs(path: &Path) -> bool {
+    nix::sys::statfs::statfs(path).is_ok_and(|status| status.filesystem_type().0 as i64 == BPF_FS_MAGIC)
+}
+
+/// Makes sure that `path` is a directory on a bpf file system: creates it on one, or mounts one (the system's place if the path
+/// lies there, else at the path itself).
+pub fn ensure(path: &Path) -> io::Result<()> {
+    if is_bpffs(path) {
+        return Ok(());
+    }
+    let system = Path::new(SYSTEM_MOUNT);
+    if path.starts_with(system) {
+        if !is_bpffs(system) {
+            mount(system)?;
+        }
+        return fs::create_dir_all(path);
+    }
+    if path.ancestors().skip(1).find(|ancestor| ancestor.exists()).is_some_and(is_bpffs) {
+        return fs::create_dir_all(path);
+    }
+    fs::create_dir_all(path)?;
+    mount(path)
+}
+
+fn mount(path: &Path) -> io::Result<()> {
+    use nix::mount::MsFlags;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    nix::mount::mount(Some("bpf"), path, Some("bpf"), flags, Some("mode=0700")).map_err(io::Error::from)
+}
+
+/// An instance name: letters, digits, `-`, `_`, `.`; at most 64.
+pub fn is_instance_name(name: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    !name.is_empty() && name.len() <= 64 && !name.starts_with('.') && name.bytes().all(fits)
+}
+
+/// The directory of an instance with this layout.
+pub fn directory(root: &Path, instance: &str, abi_hash: u64) -> PathBuf {
+    root.join(format!("{instance}-{abi_hash:016x}"))
+}
+
+/// All directories of an instance, of whatever layout.
+pub fn directories(root: &Path, instance: &str) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let entries = match fs::read_dir(root) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let hash = name.strip_prefix(instance).and_then(|rest| rest.strip_prefix('-'));
+        if hash.is_some_and(|hash| hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit())) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Removes an instance's directory: the link first, so that the filter is off before its maps lose their names.
+pub fn remove(directory: &Path) -> io::Result<()> {
+    match fs::remove_file(directory.join("link")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    for entry in fs::read_dir(directory)? {
+        fs::remove_file(entry?.path())?;
+    }
+    fs::remove_dir(directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        for good in ["node1", "a", "v-1.eth_0"] {
+            assert!(is_instance_name(good));
+        }
+        for bad in ["", ".", "../x", "a/b", "a b", &"x".repeat(65)] {
+            assert!(!is_instance_name(bad));
+        }
+    }
+
+    #[test]
+    fn only_an_instances_own_directories_are_found() {
+        let root = tempfile::tempdir().unwrap();
+        for name in ["a-0123456789abcdef", "a-b-0123456789abcdef", "a-0123", "b-0123456789abcdef"] {
+            fs::create_dir(root.path().join(name)).unwrap();
+        }
+        assert_eq!(directories(root.path(), "a").unwrap(), [root.path().join("a-0123456789abcdef")]);
+        assert_eq!(directories(&root.path().join("none"), "a").unwrap(), Vec::<PathBuf>::new());
+    }
+}

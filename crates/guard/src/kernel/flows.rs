@@ -1,0 +1,320 @@
+//! Flows and rows: whose packets pass, and where they are counted.
+
+use super::{
+    clock::Clock,
+    tables::{TableError, Tables},
+};
+use crate::{
+    Prefix,
+    protocol::{FlowKind, Protocol, RowInfo},
+    reader::Maps,
+};
+use kernel_shared::abi::{FLOWS_MAX, Flow4, Flow6, FlowClass, FlowValue, ROW_NONE, ROWS_MAX};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+/// How long a dialing flow passes, ms.
+pub const DIALING_MS: u64 = 10_000;
+/// Dialing flows at one time.
+pub const DIALING_MAX: usize = 256;
+/// Addresses that one validator's floor flows may come from.
+pub const FLOOR_ADDRESSES_MAX: usize = 2;
+
+/// A class's budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Packets a second.
+    pub rate: u32,
+    /// Packets at once.
+    pub burst: u32,
+}
+
+/// Budgets per class: each far above what an honest peer sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budgets {
+    /// Floor flows.
+    pub floor: Budget,
+    /// Known flows.
+    pub known: Budget,
+    /// Dialing flows.
+    pub dialing: Budget,
+}
+
+impl Default for Budgets {
+    fn default() -> Budgets {
+        Budgets {
+            floor: Budget { rate: 200_000, burst: 100_000 },
+            known: Budget { rate: 50_000, burst: 50_000 },
+            dialing: Budget { rate: 2_000, burst: 2_000 },
+        }
+    }
+}
+
+/// A flow's name. IPv4-mapped addresses are IPv4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FlowKey {
+    protocol: Protocol,
+    address: IpAddr,
+    port: u16,
+}
+
+impl FlowKey {
+    /// A key, its address in canonical form.
+    pub fn new(protocol: Protocol, address: IpAddr, port: u16) -> FlowKey {
+        FlowKey { protocol, address: Prefix::host(address).address(), port }
+    }
+}
+
+struct Flow {
+    class: FlowKind,
+    label: String,
+    row: u32,
+    /// Last tick; `u64::MAX` = until withdrawn.
+    expiry: u64,
+}
+
+struct Row {
+    label: String,
+    generation: u32,
+    flows: u32,
+}
+
+/// Why a flow can't be announced.
+#[derive(Debug, thiserror::Error)]
+pub enum FlowError {
+    /// A map.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// Too many dialing flows.
+    #[error("{DIALING_MAX} flows are being dialed already")]
+    Dialing,
+    /// A validator with too many addresses.
+    #[error("floor flows of '{0}' come from {FLOOR_ADDRESSES_MAX} addresses already")]
+    FloorAddresses(String),
+}
+
+/// All flows announced.
+#[derive(Default)]
+pub struct Flows {
+    flows: BTreeMap<FlowKey, Flow>,
+    rows: BTreeMap<u32, Row>,
+    by_label: BTreeMap<String, u32>,
+    /// Highest generation ever given out: a row's next owner gets a higher one.
+    generation: u32,
+}
+
+fn wire4(address: IpAddr) -> Option<u32> {
+    match address {
+        IpAddr::V4(v4) => Some(u32::from_ne_bytes(v4.octets())),
+        IpAddr::V6(_) => None,
+    }
+}
+
+fn key4(key: &FlowKey, address: u32) -> Flow4 {
+    Flow4 { address, port: key.port, protocol: key.protocol.number(), zero: 0 }
+}
+
+fn key6(key: &FlowKey) -> Flow6 {
+    let bits = Prefix::host(key.address).bits();
+    let address = [((bits >> 64) as u64).to_be(), (bits as u64).to_be()];
+    Flow6 { address, port: key.port, protocol: key.protocol.number(), zero: 0, zeros: 0 }
+}
+
+impl Flows {
+    /// Reads the kernel's tables back after a restart. Labels are gone until the node announces its flows again.
+    pub fn adopt(tables: &Tables, counters: &Maps) -> Result<Flows, TableError> {
+        let mut flows = Flows { generation: counters.generation_max(), ..Flows::default() };
+        for key in tables.flows4.keys::<Flow4>(FLOWS_MAX as usize)? {
+            let value = tables.flows4.get::<_, FlowValue>(&key)?;
+            let address = std::net::Ipv4Addr::from(u32::from_be(key.address)).into();
+            flows.take_over(key.protocol, address, key.port, value);
+        }
+        for key in tables.flows6.keys::<Flow6>(FLOWS_MAX as usize)? {
+            let value = tables.flows6.get::<_, FlowValue>(&key)?;
+            let bits = (u64::from_be(key.address[0]) as u128) << 64 | u64::from_be(key.address[1]) as u128;
+            flows.take_over(key.protocol, std::net::Ipv6Addr::from(bits).into(), key.port, value);
+        }
+        Ok(flows)
+    }
+
+    fn take_over(&mut self, protocol: u8, address: IpAddr, port: u16, value: Option<FlowValue>) {
+        let (Some(protocol), Some(value)) = (Protocol::from_number(protocol), value) else { return };
+        let class = match FlowClass::from_u32(value.class) {
+            FlowClass::Floor => FlowKind::Floor,
+            FlowClass::Known => FlowKind::Known,
+            FlowClass::Dialing => FlowKind::Dialing,
+        };
+        self.generation = self.generation.max(value.generation);
+        if value.row != ROW_NONE {
+            let row = Row { label: String::new(), generation: value.generation, flows: 0 };
+            self.rows.entry(value.row).or_insert(row).flows += 1;
+        }
+        let flow = Flow { class, label: String::new(), row: value.row, expiry: value.expiry.load() };
+        self.flows.insert(FlowKey::new(protocol, address, port), flow);
+    }
+
+    /// Flows announced.
+    pub fn len(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// Whether no flow is announced.
+    pub fn is_empty(&self) -> bool {
+        self.flows.is_empty()
+    }
+
+    /// The first floor flow whose address lies in the prefix, as its label.
+    pub fn floor_in(&self, prefix: &Prefix) -> Option<(IpAddr, &str)> {
+        let floor = self.flows.iter().filter(|(_, flow)| flow.class == FlowKind::Floor);
+        floor.map(|(key, flow)| (key.address, flow.label.as_str())).find(|(address, _)| prefix.contains(*address))
+    }
+
+    /// Announces a flow; its row and generation. All rows taken: the flow works without a row.
+    pub fn add(
+        &mut self,
+        tables: &Tables,
+        clock: &Clock,
+        budgets: &Budgets,
+        now: u64,
+        key: FlowKey,
+        class: FlowKind,
+        label: &str,
+    ) -> Result<(Option<u32>, u32), FlowError> {
+        self.check_limits(&key, class, label)?;
+        let (class_number, budget) = match class {
+            FlowKind::Floor => (FlowClass::Floor, budgets.floor),
+            FlowKind::Known => (FlowClass::Known, budgets.known),
+            FlowKind::Dialing => (FlowClass::Dialing, budgets.dialing),
+        };
+        let expiry = if class == FlowKind::Dialing { now.saturating_add(clock.ticks(DIALING_MS)) } else { u64::MAX };
+        let (row, generation) = self.row(label);
+        let burst = budget.burst.saturating_mul(kernel_shared::bucket::UNITS as u32);
+        let value = FlowValue::new(class_number, row, generation, clock.rate(budget.rate), burst, expiry, now);
+        let written = match wire4(key.address) {
+            Some(address) => tables.flows4.set(&key4(&key, address), &value, FLOWS_MAX as usize),
+            None => tables.flows6.set(&key6(&key), &value, FLOWS_MAX as usize),
+        };
+        if let Err(error) = written {
+            self.release_if_unused(row);
+            return Err(error.into());
+        }
+        if let Some(row) = self.rows.get_mut(&row) {
+            row.flows += 1;
+        }
+        if let Some(old) = self.flows.insert(key, Flow { class, label: label.to_string(), row, expiry }) {
+            self.leave_row(old.row);
+        }
+        Ok(((row != ROW_NONE).then_some(row), generation))
+    }
+
+    fn check_limits(&self, key: &FlowKey, class: FlowKind, label: &str) -> Result<(), FlowError> {
+        let others = || self.flows.iter().filter(|(other, _)| *other != key);
+        match class {
+            FlowKind::Known => Ok(()),
+            FlowKind::Dialing if others().filter(|(_, flow)| flow.class == FlowKind::Dialing).count() >= DIALING_MAX => {
+                Err(FlowError::Dialing)
+            }
+            FlowKind::Dialing => Ok(()),
+            FlowKind::Floor => {
+                let same = others().filter(|(_, flow)| flow.class == FlowKind::Floor && flow.label == label && !label.is_empty());
+                let mut addresses: BTreeSet<IpAddr> = same.map(|(other, _)| other.address).collect();
+                addresses.insert(key.address);
+                if addresses.len() > FLOOR_ADDRESSES_MAX { Err(FlowError::FloorAddresses(label.to_string())) } else { Ok(()) }
+            }
+        }
+    }
+
+    /// Withdraws a flow; false if there was none.
+    pub fn remove(&mut self, tables: &Tables, key: &FlowKey) -> Result<bool, TableError> {
+        if !self.flows.contains_key(key) {
+            return Ok(false);
+        }
+        match wire4(key.address) {
+            Some(address) => tables.flows4.delete(&key4(key, address))?,
+            None => tables.flows6.delete(&key6(key))?,
+        };
+        if let Some(flow) = self.flows.remove(key) {
+            self.leave_row(flow.row);
+        }
+        Ok(true)
+    }
+
+    /// Withdraws all flows of a prefix; how many.
+    pub fn remove_in(&mut self, tables: &Tables, prefix: &Prefix) -> Result<u32, TableError> {
+        let keys: Vec<FlowKey> = self.flows.keys().filter(|key| prefix.contains(key.address)).copied().collect();
+        for key in &keys {
+            self.remove(tables, key)?;
+        }
+        Ok(keys.len() as u32)
+    }
+
+    /// Withdraws all flows.
+    pub fn clear(&mut self, tables: &Tables) -> Result<(), TableError> {
+        let keys: Vec<FlowKey> = self.flows.keys().copied().collect();
+        keys.iter().try_for_each(|key| self.remove(tables, key).map(drop))
+    }
+
+    /// Removes what has expired.
+    pub fn expire(&mut self, tables: &Tables, now: u64) -> Result<(), TableError> {
+        let expired: Vec<FlowKey> = self.flows.iter().filter(|(_, flow)| flow.expiry < now).map(|(key, _)| *key).collect();
+        expired.iter().try_for_each(|key| self.remove(tables, key).map(drop))
+    }
+
+    /// Rows with an owner, with their counters.
+    pub fn list(&self, counters: &Maps) -> Vec<RowInfo> {
+        let info = |(index, row): (&u32, &Row)| {
+            let count = counters.row(*index, row.generation);
+            RowInfo {
+                row: *index,
+                generation: row.generation,
+                label: row.label.clone(),
+                flows: row.flows,
+                packets: count.packets,
+                bytes: count.bytes,
+                dropped: count.dropped,
+                would_drop: count.would_drop,
+            }
+        };
+        self.rows.iter().map(info).collect()
+    }
+
+    /// The row of a label: the one it has, else a free one, else one that nobody uses any more, else none.
+    fn row(&mut self, label: &str) -> (u32, u32) {
+        if let Some(row) = self.by_label.get(label)
+            && let Some(owner) = self.rows.get(row)
+            && !label.is_empty()
+        {
+            return (*row, owner.generation);
+        }
+        let free = (0..ROWS_MAX).find(|row| !self.rows.contains_key(row));
+        let abandoned = || self.rows.iter().find(|(_, owner)| owner.flows == 0).map(|(row, _)| *row);
+        let Some(row) = free.or_else(abandoned) else { return (ROW_NONE, 0) };
+        if let Some(old) = self.rows.remove(&row) {
+            self.by_label.remove(&old.label);
+        }
+        self.generation = self.generation.saturating_add(1);
+        self.rows.insert(row, Row { label: label.to_string(), generation: self.generation, flows: 0 });
+        self.by_label.insert(label.to_string(), row);
+        (row, self.generation)
+    }
+
+    /// A flow leaves its row. The row keeps its owner and counts until another one needs it: a peer that reconnects goes on counting.
+    fn leave_row(&mut self, row: u32) {
+        if let Some(owner) = self.rows.get_mut(&row) {
+            owner.flows = owner.flows.saturating_sub(1);
+        }
+        if self.rows.get(&row).is_some_and(|owner| owner.flows == 0 && owner.label.is_empty()) {
+            self.rows.remove(&row);
+        }
+    }
+
+    fn release_if_unused(&mut self, row: u32) {
+        if self.rows.get(&row).is_some_and(|owner| owner.flows == 0)
+            && let Some(owner) = self.rows.remove(&row)
+        {
+            self.by_label.remove(&owner.label);
+        }
+    }
+}

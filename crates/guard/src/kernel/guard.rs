@@ -1,0 +1,418 @@
+//! One running guard: the tables, the link, and the answers to requests.
+
+use super::{
+    attach::{self, AttachError, Preference},
+    bans::{self, Bans},
+    bpffs,
+    clock::{Clock, unix_ms},
+    events::Hub,
+    flows::{Budgets, FlowError, FlowKey, Flows},
+    load::{self, LoadError},
+    netlink,
+    tables::{self, TableError, Tables},
+};
+use crate::{
+    Prefix,
+    protocol::{BAN_TTL_MS_MAX, ErrorCode, FlowKind, MapInfo, Protocol, Request, Response, Stats, TEXT_BYTES_MAX},
+    reader::{self, Maps, ReaderError},
+};
+use aya::maps::{MapData, RingBuf};
+use kernel_shared::{
+    Reason,
+    abi::{SLOT_EVENTS_LOST, SLOT_LATENCY_LAPSED, SLOT_LATENCY_STAMPED, abi_hash},
+    control::{Config, Mode, WORD_BEAT_DEADLINE, WORD_CONFIG},
+};
+use std::{
+    collections::BTreeMap,
+    io,
+    net::IpAddr,
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use types::Offence;
+
+/// What a guard is told when it starts.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Interface to filter, in this thread's network namespace.
+    pub interface: String,
+    /// Ports to protect; all others are never touched.
+    pub protect: Vec<(Protocol, u16)>,
+    /// Mode; `None` keeps an adopted one, and is `shadow` for a new one.
+    pub mode: Option<Mode>,
+    /// Name that tells this guard's pins from others'.
+    pub instance: String,
+    /// Directory on a bpf file system; the pins' directory is made in it.
+    pub bpffs: PathBuf,
+    /// XDP mode.
+    pub xdp: Preference,
+    /// Ranges that no ban may touch.
+    pub floor: Vec<Prefix>,
+    /// Age of the last heartbeat at which known flows lapse.
+    pub heartbeat_timeout: Duration,
+    /// Every 2^n-th drop is an event.
+    pub event_shift: u8,
+    /// Budgets of flows.
+    pub budgets: Budgets,
+}
+
+/// Why a guard can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum GuardError {
+    /// The name is no instance name.
+    #[error("'{0}' is no instance name: letters, digits, '-', '_', '.', at most 64")]
+    Instance(String),
+    /// The pins' directory can't be made.
+    #[error("{path} can't be used for pins")]
+    Directory {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The object can't be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The filter can't be attached.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// A map.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// Counters can't be mapped.
+    #[error(transparent)]
+    Reader(#[from] ReaderError),
+    /// The clock can't be read.
+    #[error("the kernel's clock can't be read")]
+    Clock(#[source] io::Error),
+    /// The event ring can't be opened.
+    #[error("the event ring can't be opened")]
+    Ring(#[source] Box<aya::maps::MapError>),
+}
+
+/// A request that was refused.
+struct Refusal {
+    code: ErrorCode,
+    message: String,
+}
+
+impl From<TableError> for Refusal {
+    fn from(error: TableError) -> Refusal {
+        let code = if matches!(error, TableError::Full { .. }) { ErrorCode::Full } else { ErrorCode::Kernel };
+        Refusal { code, message: error.to_string() }
+    }
+}
+
+impl From<FlowError> for Refusal {
+    fn from(error: FlowError) -> Refusal {
+        match error {
+            FlowError::Table(error) => error.into(),
+            error => Refusal { code: ErrorCode::Limit, message: error.to_string() },
+        }
+    }
+}
+
+fn refuse<T>(code: ErrorCode, message: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal { code, message: message.into() })
+}
+
+/// Descriptors that go beside an answer.
+pub type Descriptors = Vec<OwnedFd>;
+
+/// A running guard.
+pub struct Guard {
+    options: Options,
+    directory: PathBuf,
+    object: load::Loaded,
+    /// Held so that the filter stays even if somebody removes the pin by hand.
+    _link: Option<OwnedFd>,
+    tables: Tables,
+    counters: Maps,
+    clock: Clock,
+    bans: Bans,
+    flows: Flows,
+    hub: Arc<Hub>,
+    cpus: u32,
+    ifindex: u32,
+    adopted: bool,
+    started_unix_ms: u64,
+    last_beat: Option<Instant>,
+}
+
+impl Guard {
+    /// Makes the directory of pins. The step that needs the right to mount; the rest of a start does not.
+    pub fn prepare(options: &Options) -> Result<PathBuf, GuardError> {
+        if !bpffs::is_instance_name(&options.instance) {
+            return Err(GuardError::Instance(options.instance.clone()));
+        }
+        let directory = bpffs::directory(&options.bpffs, &options.instance, abi_hash(load::cpus()?));
+        let failed = |source| GuardError::Directory { path: directory.clone(), source };
+        bpffs::ensure(&options.bpffs).map_err(failed)?;
+        std::fs::create_dir_all(&directory).map_err(failed)?;
+        Ok(directory)
+    }
+
+    /// Loads or adopts, writes the configuration, attaches. Order: tables are complete before the first packet is judged by them.
+    pub fn start(options: Options, hub: Arc<Hub>) -> Result<Guard, GuardError> {
+        let directory = Guard::prepare(&options)?;
+        let ifindex = attach::ifindex(&options.interface)?;
+        let cpus = load::cpus()?;
+        let had_maps = directory.join("CONTROL").exists();
+        let object = load::load(&directory)?;
+        let tables = Tables::open(&directory)?;
+        let counters = map_counters(&directory, cpus)?;
+        let clock = Clock::new(object.clock.try_clone().map_err(GuardError::Clock)?).map_err(GuardError::Clock)?;
+        let mut bans = Bans::adopt(&tables)?;
+        let flows = Flows::adopt(&tables, &counters)?;
+        for prefix in bans.prefixes().copied().collect::<Vec<_>>() {
+            if options.floor.iter().any(|range| range.overlaps(&prefix)) {
+                tracing::warn!(%prefix, "an adopted ban touches the floor: lifted");
+                bans.remove(&tables, &prefix)?;
+            }
+        }
+        let ports: Vec<(u8, u16)> = options.protect.iter().map(|(protocol, port)| (protocol.number(), *port)).collect();
+        tables.set_ports(&ports)?;
+        let kept = Config::from_word(tables.control(WORD_CONFIG)?).mode();
+        let mode = options.mode.unwrap_or(if had_maps { kept } else { Mode::Shadow });
+        tables.set_control(WORD_CONFIG, Config::new(mode).with_event_shift(options.event_shift).word())?;
+        let older: Vec<PathBuf> = bpffs::directories(&options.bpffs, &options.instance)
+            .map_err(|source| GuardError::Directory { path: options.bpffs.clone(), source })?
+            .into_iter()
+            .filter(|other| *other != directory)
+            .collect();
+        let attached = match attach::attach(object.guard.as_fd(), &options.interface, options.xdp, &directory, &older) {
+            Ok(attached) => attached,
+            Err(error) => {
+                if !had_maps {
+                    let _ = bpffs::remove(&directory); // what this start has made is of no use to anybody
+                }
+                return Err(error.into());
+            }
+        };
+        for other in &older {
+            let failed = |source| GuardError::Directory { path: other.clone(), source };
+            bpffs::remove(other).map_err(failed)?;
+        }
+        Ok(Guard {
+            options,
+            directory,
+            object,
+            _link: attached.link,
+            tables,
+            counters,
+            clock,
+            bans,
+            flows,
+            hub,
+            cpus,
+            ifindex,
+            adopted: attached.adopted,
+            started_unix_ms: unix_ms(),
+            last_beat: None,
+        })
+    }
+
+    /// The event ring; once.
+    pub fn take_ring(&mut self) -> Result<RingBuf<MapData>, GuardError> {
+        let map = self.object.object.take_map("EVENTS").ok_or(LoadError::Missing("EVENTS"))?;
+        RingBuf::try_from(map).map_err(|error| GuardError::Ring(Box::new(error)))
+    }
+
+    /// The event hub.
+    pub fn hub(&self) -> Arc<Hub> {
+        self.hub.clone()
+    }
+
+    /// The `explain` program, for test runs.
+    pub fn explain(&self) -> &OwnedFd {
+        &self.object.explain
+    }
+
+    /// Why a latency source is missing: one line each.
+    pub fn degraded(&self) -> impl Iterator<Item = &str> {
+        self.object.latency_sources.iter().map(String::as_str).filter(|source| source.starts_with("none"))
+    }
+
+    /// Once a second: frees what has expired (the kernel ignores it already).
+    pub fn housekeeping(&mut self) -> Result<(), TableError> {
+        let now = self.clock.now(&self.tables)?;
+        for prefix in self.bans.expire(&self.tables, now)? {
+            tracing::info!(%prefix, "ban expired");
+        }
+        self.flows.expire(&self.tables, now)
+    }
+
+    /// Takes the filter off and removes all pins. The guard is of no use afterwards.
+    pub fn detach(&mut self) -> Result<(), AttachError> {
+        self._link = None;
+        attach::detach(&self.options.bpffs, &self.options.instance).map(drop)
+    }
+
+    /// Answers a request. `Events` and `Shutdown` are the server's business.
+    pub fn answer(&mut self, request: &Request) -> (Response, Descriptors) {
+        match self.handle(request) {
+            Ok(answer) => answer,
+            Err(Refusal { code, message }) => (Response::Error { code, message }, Vec::new()),
+        }
+    }
+
+    fn handle(&mut self, request: &Request) -> Result<(Response, Descriptors), Refusal> {
+        let response = match request {
+            Request::Status {} => Response::Stats(Box::new(self.stats(false)?)),
+            Request::Stats {} => Response::Stats(Box::new(self.stats(true)?)),
+            Request::Bans {} => {
+                let now = self.clock.now(&self.tables)?;
+                Response::Bans { bans: self.bans.list(&self.tables, &self.clock, now)? }
+            }
+            Request::Ban { address, ttl_ms, offence, note } => self.ban(*address, *ttl_ms, *offence, note)?,
+            Request::Unban { address } => match self.bans.remove(&self.tables, &address.widened())? {
+                true => Response::Done {},
+                false => return refuse(ErrorCode::NotFound, format!("{} is not banned", address.widened())),
+            },
+            Request::FlowAdd { protocol, address, port, class, label } => {
+                self.flow_add(FlowKey::new(*protocol, *address, *port), *class, label)?
+            }
+            Request::FlowDel { protocol, address, port } => {
+                match self.flows.remove(&self.tables, &FlowKey::new(*protocol, *address, *port))? {
+                    true => Response::Done {},
+                    false => return refuse(ErrorCode::NotFound, "no such flow"),
+                }
+            }
+            Request::FlowsClear {} => {
+                self.flows.clear(&self.tables)?;
+                Response::Done {}
+            }
+            Request::Mode { mode } => self.set_mode(mode)?,
+            Request::Heartbeat {} => {
+                let timeout = self.clock.ticks(self.options.heartbeat_timeout.as_millis() as u64);
+                let deadline = self.clock.now(&self.tables)?.saturating_add(timeout);
+                self.tables.set_control(WORD_BEAT_DEADLINE, deadline)?;
+                self.last_beat = Some(Instant::now());
+                Response::Done {}
+            }
+            Request::Maps {} => return self.maps(),
+            Request::Detach {} => match self.detach() {
+                Ok(()) => Response::Done {},
+                Err(error) => return refuse(ErrorCode::Kernel, error.to_string()),
+            },
+            Request::Events {} | Request::Shutdown {} => Response::Done {},
+        };
+        Ok((response, Vec::new()))
+    }
+
+    fn set_mode(&mut self, name: &str) -> Result<Response, Refusal> {
+        let Some(mode) = Mode::from_name(name) else {
+            return refuse(ErrorCode::BadRequest, "mode is off, shadow or enforce");
+        };
+        let word = Config::from_word(self.tables.control(WORD_CONFIG)?).with_mode(mode).word();
+        self.tables.set_control(WORD_CONFIG, word)?;
+        tracing::info!(mode = mode.as_str(), "mode switched");
+        Ok(Response::Done {})
+    }
+
+    fn ban(&mut self, address: Prefix, ttl_ms: u64, offence: Offence, note: &str) -> Result<Response, Refusal> {
+        let prefix = address.widened();
+        if ttl_ms == 0 || ttl_ms > BAN_TTL_MS_MAX {
+            return refuse(ErrorCode::Limit, format!("a ban lasts 1 to {BAN_TTL_MS_MAX} ms"));
+        }
+        if note.len() > TEXT_BYTES_MAX {
+            return refuse(ErrorCode::Limit, format!("a note has at most {TEXT_BYTES_MAX} bytes"));
+        }
+        if let Some(message) = bans::too_wide(&prefix) {
+            return refuse(ErrorCode::Limit, message);
+        }
+        if let Some(range) = self.options.floor.iter().find(|range| range.overlaps(&prefix)) {
+            return refuse(ErrorCode::Floor, format!("{prefix} touches the floor range {range}: the floor can't be banned"));
+        }
+        if let Some((host, label)) = self.flows.floor_in(&prefix) {
+            return refuse(
+                ErrorCode::Floor,
+                format!("{prefix} holds the floor flow of '{label}' at {host}: the floor can't be banned"),
+            );
+        }
+        let now = self.clock.now(&self.tables)?;
+        let expiry = now.saturating_add(self.clock.ticks(ttl_ms));
+        self.bans.insert(&self.tables, prefix, offence, expiry, note)?;
+        let flows_deleted = self.flows.remove_in(&self.tables, &prefix)?;
+        let until_unix_ms = unix_ms().saturating_add(ttl_ms);
+        tracing::info!(%prefix, offence = offence.as_str(), ttl_ms, flows_deleted, note, "banned");
+        Ok(Response::Banned { address: prefix, until_unix_ms, flows_deleted })
+    }
+
+    fn flow_add(&mut self, key: FlowKey, class: FlowKind, label: &str) -> Result<Response, Refusal> {
+        if label.len() > TEXT_BYTES_MAX {
+            return refuse(ErrorCode::Limit, format!("a label has at most {TEXT_BYTES_MAX} bytes"));
+        }
+        let now = self.clock.now(&self.tables)?;
+        let (row, generation) = self.flows.add(&self.tables, &self.clock, &self.options.budgets, now, key, class, label)?;
+        Ok(Response::Flow { row, generation })
+    }
+
+    fn maps(&self) -> Result<(Response, Descriptors), Refusal> {
+        let mapped: BTreeMap<&str, usize> = reader::mapped_bytes(self.cpus).into();
+        let mut maps = Vec::new();
+        let mut descriptors = Vec::new();
+        for name in tables::FROZEN.into_iter().chain(tables::READABLE) {
+            match tables::open_for_others(&self.directory, name) {
+                Ok(fd) => descriptors.push(fd),
+                Err(error) => return refuse(ErrorCode::Kernel, format!("{name} can't be opened: {error}")),
+            }
+            let bytes = mapped.get(name).copied().unwrap_or(0) as u64;
+            maps.push(MapInfo { name: name.to_string(), mappable: bytes > 0, bytes });
+        }
+        let abi_hash = format!("{:016x}", abi_hash(self.cpus));
+        Ok((Response::Maps { maps, cpus: self.cpus, abi_hash }, descriptors))
+    }
+
+    fn stats(&self, rows: bool) -> Result<Stats, Refusal> {
+        let mode = Config::from_word(self.tables.control(WORD_CONFIG)?).mode();
+        let state = netlink::xdp_state(self.ifindex).unwrap_or_default();
+        let drops = || Reason::ALL.into_iter().filter(|reason| reason.is_drop() || *reason == Reason::Unreadable);
+        let label = |reason: Reason| reason.as_str().to_string();
+        let passed = self.counters.passed().into_iter().map(|(class, count)| (class.to_string(), count.packets));
+        let dropped = || Reason::ALL.into_iter().filter(|reason| reason.is_drop());
+        let [tcp, udp] = &self.object.latency_sources;
+        Ok(Stats {
+            mode: mode.as_str().to_string(),
+            xdp_mode: state.mode.map_or("none", |mode| mode.as_str()).to_string(),
+            interface: self.options.interface.clone(),
+            ifindex: self.ifindex,
+            instance: self.options.instance.clone(),
+            abi_hash: format!("{:016x}", abi_hash(self.cpus)),
+            started_unix_ms: self.started_unix_ms,
+            adopted: self.adopted,
+            heartbeat_age_ms: self.last_beat.map(|beat| beat.elapsed().as_millis() as u64),
+            protect: self.options.protect.iter().map(|(protocol, port)| format!("{}/{port}", protocol.as_str())).collect(),
+            passed: passed.collect(),
+            out_of_scope: self.counters.reason(Reason::OutOfScope).packets,
+            unreadable: self.counters.reason(Reason::Unreadable).packets,
+            off: self.counters.reason(Reason::Off).packets,
+            dropped: dropped().map(|reason| (label(reason), self.counters.reason(reason).packets)).collect(),
+            dropped_bytes: dropped().map(|reason| (label(reason), self.counters.reason(reason).bytes)).collect(),
+            would_drop: drops().map(|reason| (label(reason), self.counters.would_drop(reason).packets)).collect(),
+            events_lost: self.counters.slot(SLOT_EVENTS_LOST).packets,
+            events_unread: self.hub.unread(),
+            bans: self.bans.len() as u64,
+            flows: self.flows.len() as u64,
+            latency_stamped: self.counters.slot(SLOT_LATENCY_STAMPED).packets,
+            latency_lapsed: self.counters.slot(SLOT_LATENCY_LAPSED).packets,
+            latency_tcp: self.counters.latency(0, tcp),
+            latency_udp: self.counters.latency(1, udp),
+            rows: if rows { self.flows.list(&self.counters) } else { Vec::new() },
+        })
+    }
+
+    /// Whether an address is banned now; for tests and logs.
+    pub fn is_banned(&self, address: IpAddr) -> bool {
+        self.bans.prefixes().any(|prefix| prefix.contains(address))
+    }
+}
+
+fn map_counters(directory: &Path, cpus: u32) -> Result<Maps, GuardError> {
+    let open = |name: &'static str| {
+        tables::open_for_others(directory, name).map_err(|source| GuardError::Table(TableError::Kernel { map: name, source }))
+    };
+    Ok(Maps::from_descriptors(&open("COUNTERS")?, &open("ROWS")?, &open("LATENCY")?, cpus)?)
+}

@@ -1,0 +1,144 @@
+//! Loading the committed object: maps under their pins (or from them), programs, the optional latency probe.
+
+use super::{btf::Btf, sys, tables};
+use aya::{
+    Ebpf, EbpfLoader,
+    programs::{ProgramError, RawTracePoint, Xdp},
+};
+use kernel_shared::abi::{COUNTER_SLOTS, LATENCY_BUCKETS, ROWS_MAX};
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+    os::unix::fs::MetadataExt,
+    path::Path,
+};
+
+/// The stripped object, built by `cargo xtask kernel build` and committed.
+static OBJECT: &[u8] = aya::include_bytes_aligned!("../../objects/guard.o");
+
+/// Why the object could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// Maps or object.
+    #[error("the kernel object can't be loaded")]
+    Object(#[source] Box<aya::EbpfError>),
+    /// A program is missing or was refused.
+    #[error("program {name} can't be loaded")]
+    Program {
+        /// Which.
+        name: &'static str,
+        /// Why.
+        source: Box<ProgramError>,
+    },
+    /// The object lacks a program: it is not ours.
+    #[error("the kernel object has no program {0}")]
+    Missing(&'static str),
+    /// The number of CPUs can't be read.
+    #[error("the number of possible CPUs can't be read")]
+    Cpus(#[source] io::Error),
+    /// A counter map can't be frozen.
+    #[error("map {name} can't be frozen")]
+    Freeze {
+        /// Which.
+        name: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// A loaded object.
+pub struct Loaded {
+    /// Keeps the tracepoint links; dropping it takes the latency probe off.
+    pub object: Ebpf,
+    /// The filter.
+    pub guard: OwnedFd,
+    /// The verdict as a return value, for test runs.
+    pub explain: OwnedFd,
+    /// Reads the tick.
+    pub clock: OwnedFd,
+    /// What the latency probes measure (TCP, UDP), or why not.
+    pub latency_sources: [String; 2],
+}
+
+/// Number of possible CPUs: the arrays' stride.
+pub fn cpus() -> Result<u32, LoadError> {
+    aya::util::nr_cpus().map(|count| count as u32).map_err(|(_, error)| LoadError::Cpus(error))
+}
+
+/// Names of the probe's globals, and where BTF has their values.
+const OFFSETS: [(&str, &str, &[&str]); 9] = [
+    ("SKB_HEAD", "sk_buff", &["head"]),
+    ("SKB_NETWORK", "sk_buff", &["network_header"]),
+    ("SKB_TRANSPORT", "sk_buff", &["transport_header"]),
+    ("SKB_PROTOCOL", "sk_buff", &["protocol"]),
+    ("SKB_CB", "sk_buff", &["cb"]),
+    ("SK_NUM", "sock", &["__sk_common", "skc_num"]),
+    ("SK_NET", "sock", &["__sk_common", "skc_net"]),
+    ("SK_PROTOCOL", "sock", &["sk_protocol"]),
+    ("NET_INUM", "net", &["ns", "inum"]),
+];
+
+fn offsets() -> Result<Vec<(&'static str, u32)>, String> {
+    let data = std::fs::read(super::btf::VMLINUX).map_err(|_| "none: this kernel has no BTF".to_string())?;
+    let btf = Btf::parse(data).ok_or("none: this kernel's BTF can't be read")?;
+    let find = |(global, structure, path): &(&'static str, &str, &[&str])| {
+        let missing = || format!("none: this kernel has no field {structure}.{}", path.join("."));
+        btf.offset(structure, path).map(|offset| (*global, offset)).ok_or_else(missing)
+    };
+    OFFSETS.iter().map(find).collect()
+}
+
+/// Loads the object with its maps pinned in `directory`; maps that are pinned there already are taken over.
+pub fn load(directory: &Path) -> Result<Loaded, LoadError> {
+    let cpus = cpus()?;
+    // The namespace of this thread: what the UDP probe compares sockets with.
+    let netns = std::fs::metadata("/proc/thread-self/ns/net").map_or(0, |metadata| metadata.ino() as u32);
+    let offsets = offsets();
+    let mut loader = EbpfLoader::new();
+    loader.override_global("CPUS", &cpus, true).override_global("NETNS", &netns, true);
+    loader.map_max_entries("COUNTERS", COUNTER_SLOTS * cpus);
+    loader.map_max_entries("ROWS", ROWS_MAX * cpus);
+    loader.map_max_entries("LATENCY", 2 * LATENCY_BUCKETS * cpus);
+    for name in tables::MAPS {
+        loader.map_pin_path(name, directory.join(name));
+    }
+    for (name, offset) in offsets.iter().flatten() {
+        loader.override_global(name, offset, true);
+    }
+    let mut object = loader.load(OBJECT).map_err(|error| LoadError::Object(Box::new(error)))?;
+    for name in tables::FROZEN {
+        let frozen = sys::open_pin(&directory.join(name), 0).and_then(|fd| sys::freeze(fd.as_fd()));
+        frozen.map_err(|source| LoadError::Freeze { name, source })?;
+    }
+    let guard = load_xdp(&mut object, "guard")?;
+    let explain = load_xdp(&mut object, "explain")?;
+    let clock = load_xdp(&mut object, "clock")?;
+    let mut probe = |program, tracepoint, source: &str| match &offsets {
+        Err(reason) => reason.clone(),
+        Ok(_) => match attach_probe(&mut object, program, tracepoint) {
+            Ok(()) => source.to_string(),
+            Err(error) => format!("none: tracepoint {tracepoint} can't be used: {error}"),
+        },
+    };
+    let latency_sources = [
+        probe("read_tcp", "skb_copy_datagram_iovec", "xdp arrival to copy into the reader's memory (skb_copy_datagram_iovec)"),
+        probe("read_udp", "sock_recv_length", "xdp arrival to return of the receiving call (sock_recv_length), lower bound"),
+    ];
+    Ok(Loaded { object, guard, explain, clock, latency_sources })
+}
+
+fn load_xdp(object: &mut Ebpf, name: &'static str) -> Result<OwnedFd, LoadError> {
+    let failed = |source: ProgramError| LoadError::Program { name, source: Box::new(source) };
+    let program: &mut Xdp = object.program_mut(name).ok_or(LoadError::Missing(name))?.try_into().map_err(failed)?;
+    program.load().map_err(failed)?;
+    let fd = program.fd().map_err(failed)?;
+    fd.as_fd().try_clone_to_owned().map_err(|error| failed(ProgramError::IOError(error)))
+}
+
+fn attach_probe(object: &mut Ebpf, name: &'static str, tracepoint: &str) -> Result<(), LoadError> {
+    let failed = |source: ProgramError| LoadError::Program { name, source: Box::new(source) };
+    let program: &mut RawTracePoint = object.program_mut(name).ok_or(LoadError::Missing(name))?.try_into().map_err(failed)?;
+    program.load().map_err(failed)?;
+    program.attach(tracepoint).map_err(failed)?;
+    Ok(())
+}

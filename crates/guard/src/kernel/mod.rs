@@ -1,0 +1,18 @@
+//! What the privileged process does: load, attach, pin, adopt, keep the tables, serve the socket.
+
+pub mod attach;
+pub mod bans;
+pub mod bpffs;
+pub mod btf;
+pub mod caps;
+pub mod clock;
+pub mod events;
+pub mod flows;
+pub mod guard;
+pub mod load;
+pub mod netlink;
+pub mod server;
+pub mod sys;
+pub mod tables;
+
+pub use guard::{Guard, Options};

@@ -1,0 +1,144 @@
+//! The Unix socket: one thread a connection, few connections, every caller known by his uid.
+
+use super::{events::Hub, guard::Guard};
+use crate::protocol::{ErrorCode, LINE_BYTES_MAX, Request, Response};
+use nix::sys::socket::{ControlMessage, MsgFlags, getsockopt, sendmsg, sockopt::PeerCredentials};
+use std::{
+    fs,
+    io::{self, BufRead, BufReader, IoSlice, Read, Write},
+    os::fd::{AsRawFd, RawFd},
+    os::unix::{
+        fs::PermissionsExt,
+        net::{UnixListener, UnixStream},
+    },
+    path::Path,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+/// Connections at one time.
+pub const CONNECTIONS_MAX: usize = 32;
+/// A caller that takes no answer for so long is hung up on.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the connections share.
+pub struct Shared {
+    /// The guard.
+    pub guard: Mutex<Guard>,
+    /// Event subscribers.
+    pub hub: Arc<Hub>,
+    /// Uids beside root that may write.
+    pub allowed: Vec<u32>,
+    /// Set when a caller asks for the end.
+    pub stop: AtomicBool,
+    /// Connections open.
+    pub connections: AtomicUsize,
+}
+
+/// Opens the socket. A stale one is replaced; one that somebody answers on is an error. Anybody may connect: what a caller may do
+/// depends on his uid.
+pub fn listen(path: &Path) -> io::Result<UnixListener> {
+    if UnixStream::connect(path).is_ok() {
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, "another guard answers on this socket"));
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
+    Ok(listener)
+}
+
+/// Accepts for ever; the process ends the thread.
+pub fn serve(listener: UnixListener, shared: Arc<Shared>) {
+    for stream in listener.incoming() {
+        let Ok(stream) = stream else { continue };
+        if shared.connections.fetch_add(1, SeqCst) >= CONNECTIONS_MAX {
+            shared.connections.fetch_sub(1, SeqCst);
+            continue;
+        }
+        let of_thread = shared.clone();
+        let spawned = std::thread::Builder::new().name("guard-client".into()).spawn(move || {
+            if let Err(error) = converse(&stream, &of_thread) {
+                tracing::debug!(%error, "a client hung up");
+            }
+            of_thread.connections.fetch_sub(1, SeqCst);
+        });
+        if spawned.is_err() {
+            shared.connections.fetch_sub(1, SeqCst);
+        }
+    }
+}
+
+fn converse(stream: &UnixStream, shared: &Shared) -> io::Result<()> {
+    stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
+    let uid = getsockopt(stream, PeerCredentials)?.uid();
+    let may_write = uid == 0 || shared.allowed.contains(&uid);
+    let mut reader = BufReader::new(stream);
+    loop {
+        let mut line = Vec::new();
+        let read = reader.by_ref().take(LINE_BYTES_MAX as u64).read_until(b'\n', &mut line)?;
+        if read == 0 {
+            return Ok(());
+        }
+        let request = match serde_json::from_slice::<Request>(&line) {
+            Err(error) => {
+                send(stream, &refusal(ErrorCode::BadRequest, error.to_string()), &[])?;
+                if line.last() != Some(&b'\n') {
+                    return Ok(()); // too long: there is no telling where the next request starts
+                }
+                continue;
+            }
+            Ok(request) if request.is_write() && !may_write => {
+                send(stream, &refusal(ErrorCode::Forbidden, format!("uid {uid} may not change anything here")), &[])?;
+                continue;
+            }
+            Ok(request) => request,
+        };
+        if request == (Request::Events {}) {
+            return stream_events(stream, shared);
+        }
+        let (response, descriptors) = shared.guard.lock().unwrap_or_else(PoisonError::into_inner).answer(&request);
+        let refused = matches!(response, Response::Error { .. });
+        let raw: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+        send(stream, &response, &raw)?;
+        if !refused && matches!(request, Request::Shutdown {} | Request::Detach {}) {
+            shared.stop.store(true, SeqCst);
+        }
+    }
+}
+
+fn refusal(code: ErrorCode, message: String) -> Response {
+    Response::Error { code, message }
+}
+
+/// Sends an answer; descriptors go with its first byte.
+fn send(mut stream: &UnixStream, response: &Response, descriptors: &[RawFd]) -> io::Result<()> {
+    let mut line = serde_json::to_vec(response)?;
+    line.push(b'\n');
+    let mut sent = 0;
+    if !descriptors.is_empty() {
+        let rights = [ControlMessage::ScmRights(descriptors)];
+        sent = sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(&line)], &rights, MsgFlags::MSG_NOSIGNAL, None)?;
+    }
+    stream.write_all(&line[sent..])
+}
+
+/// Relays events until the client hangs up.
+fn stream_events(mut stream: &UnixStream, shared: &Shared) -> io::Result<()> {
+    let Some(mailbox) = shared.hub.subscribe() else {
+        return send(stream, &refusal(ErrorCode::Full, "too many subscribers".to_string()), &[]);
+    };
+    send(stream, &Response::Done {}, &[])?;
+    while let Ok(line) = mailbox.recv() {
+        stream.write_all(line.as_bytes())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,211 @@
+//! The bpf(2) calls that the guard makes itself. The loader (parsing, relocation, program loading) is Aya's.
+//!
+//! Keys and values are [`Plain`] memory, so a map's layout is written once, in `kernel-shared`.
+
+use kernel_shared::abi::Plain;
+use std::{
+    ffi::CString,
+    io,
+    mem::{MaybeUninit, size_of},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    os::unix::ffi::OsStrExt,
+    path::Path,
+};
+
+const MAP_LOOKUP_ELEM: libc::c_int = 1;
+const MAP_UPDATE_ELEM: libc::c_int = 2;
+const MAP_DELETE_ELEM: libc::c_int = 3;
+const MAP_GET_NEXT_KEY: libc::c_int = 4;
+const OBJ_PIN: libc::c_int = 6;
+const OBJ_GET: libc::c_int = 7;
+const PROG_TEST_RUN: libc::c_int = 10;
+const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+const MAP_FREEZE: libc::c_int = 22;
+const LINK_CREATE: libc::c_int = 28;
+const LINK_UPDATE: libc::c_int = 29;
+
+/// `BPF_XDP`, the attach type.
+const ATTACH_XDP: u32 = 37;
+/// `BPF_F_RDONLY`: the descriptor can be used for look-ups only.
+pub const READ_ONLY: u32 = 1 << 3;
+
+/// Calls bpf(2) with an attribute block.
+fn bpf<T>(command: libc::c_int, attribute: &mut T) -> io::Result<i32> {
+    // SAFETY: the block is valid for its size; the kernel checks everything in it.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attribute), size_of::<T>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }
+}
+
+#[repr(C)]
+struct Element {
+    map: u32,
+    zero: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+fn element<K, V>(map: BorrowedFd<'_>, key: *const K, value: *const V) -> Element {
+    Element { map: map.as_raw_fd() as u32, zero: 0, key: key as u64, value: value as u64, flags: 0 }
+}
+
+/// Looks a key up. Not for per-CPU maps, whose values are longer than `V`.
+pub fn lookup<K: Plain, V: Plain>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>> {
+    let mut value = MaybeUninit::<V>::zeroed();
+    match bpf(MAP_LOOKUP_ELEM, &mut element(map, key, value.as_mut_ptr())) {
+        // SAFETY: the kernel has written the value, and any bytes are one.
+        Ok(_) => Ok(Some(unsafe { value.assume_init() })),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Inserts or replaces.
+pub fn update<K: Plain, V: Plain>(map: BorrowedFd<'_>, key: &K, value: &V) -> io::Result<()> {
+    bpf(MAP_UPDATE_ELEM, &mut element(map, key, value)).map(drop)
+}
+
+/// Deletes; false if there was nothing.
+pub fn delete<K: Plain>(map: BorrowedFd<'_>, key: &K) -> io::Result<bool> {
+    match bpf(MAP_DELETE_ELEM, &mut element(map, key, std::ptr::null::<u8>())) {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// All keys of a map, at most `max`.
+pub fn keys<K: Plain>(map: BorrowedFd<'_>, max: usize) -> io::Result<Vec<K>> {
+    let mut keys: Vec<K> = Vec::new();
+    while keys.len() < max {
+        let mut next = MaybeUninit::<K>::zeroed();
+        let previous = keys.last().map_or(std::ptr::null(), std::ptr::from_ref);
+        match bpf(MAP_GET_NEXT_KEY, &mut element(map, previous, next.as_mut_ptr())) {
+            // SAFETY: the kernel has written the key, and any bytes are one.
+            Ok(_) => keys.push(unsafe { next.assume_init() }),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(keys)
+}
+
+/// Freezes a map: user space can't change it any more, programs can. True if it was done now.
+pub fn freeze(map: BorrowedFd<'_>) -> io::Result<bool> {
+    match bpf(MAP_FREEZE, &mut (map.as_raw_fd() as u32)) {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[repr(C)]
+struct Object {
+    path: u64,
+    fd: u32,
+    flags: u32,
+}
+
+fn object(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)
+}
+
+/// Opens a pin. `flags`: 0 or [`READ_ONLY`] (maps only).
+pub fn open_pin(path: &Path, flags: u32) -> io::Result<OwnedFd> {
+    let path = object(path)?;
+    let fd = bpf(OBJ_GET, &mut Object { path: path.as_ptr() as u64, fd: 0, flags })?;
+    // SAFETY: a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Pins an object.
+pub fn pin(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = object(path)?;
+    bpf(OBJ_PIN, &mut Object { path: path.as_ptr() as u64, fd: fd.as_raw_fd() as u32, flags: 0 }).map(drop)
+}
+
+#[repr(C)]
+struct LinkCreate {
+    program: u32,
+    ifindex: u32,
+    attach_type: u32,
+    flags: u32,
+    rest: [u64; 6],
+}
+
+/// Attaches an XDP program to an interface of this thread's network namespace. `flags`: `XDP_FLAGS_*`.
+pub fn link_xdp(program: BorrowedFd<'_>, ifindex: u32, flags: u32) -> io::Result<OwnedFd> {
+    let mut attribute = LinkCreate { program: program.as_raw_fd() as u32, ifindex, attach_type: ATTACH_XDP, flags, rest: [0; 6] };
+    let fd = bpf(LINK_CREATE, &mut attribute)?;
+    // SAFETY: a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+#[repr(C)]
+struct LinkUpdate {
+    link: u32,
+    program: u32,
+    flags: u32,
+    old_program: u32,
+}
+
+/// Swaps a link's program; no packet sees neither.
+pub fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attribute = LinkUpdate { link: link.as_raw_fd() as u32, program: program.as_raw_fd() as u32, flags: 0, old_program: 0 };
+    bpf(LINK_UPDATE, &mut attribute).map(drop)
+}
+
+/// What the kernel says about an XDP link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkInfo {
+    /// The program's id.
+    pub program_id: u32,
+    /// The interface; 0 when it is gone.
+    pub ifindex: u32,
+}
+
+#[repr(C)]
+struct InfoByFd {
+    fd: u32,
+    length: u32,
+    info: u64,
+}
+
+/// Reads an XDP link's info.
+pub fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
+    // struct bpf_link_info: type, id, prog_id, padding, then a union that starts with xdp.ifindex.
+    let mut info = [0u32; 32];
+    let mut attribute = InfoByFd { fd: link.as_raw_fd() as u32, length: size_of_val(&info) as u32, info: info.as_mut_ptr() as u64 };
+    bpf(OBJ_GET_INFO_BY_FD, &mut attribute)?;
+    Ok(LinkInfo { program_id: info[2], ifindex: info[4] })
+}
+
+#[repr(C)]
+struct TestRun {
+    program: u32,
+    return_value: u32,
+    size_in: u32,
+    size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration_ns: u32,
+    rest: [u64; 5],
+}
+
+/// Runs an XDP program once over a packet (at least 14 bytes), without an interface. Its return value.
+pub fn test_run(program: BorrowedFd<'_>, packet: &[u8]) -> io::Result<u32> {
+    let mut attribute = TestRun {
+        program: program.as_raw_fd() as u32,
+        return_value: 0,
+        size_in: packet.len() as u32,
+        size_out: 0,
+        data_in: packet.as_ptr() as u64,
+        data_out: 0,
+        repeat: 1,
+        duration_ns: 0,
+        rest: [0; 5],
+    };
+    bpf(PROG_TEST_RUN, &mut attribute)?;
+    Ok(attribute.return_value)
+}

@@ -1,0 +1,306 @@
+//! The policy: offences in, actions out. Pure; time is an input.
+//!
+//! Every subject (address) has a score per offence. A report adds the offence's points times its weight; points halve every
+//! `half_life_ms`. At the threshold the action is a ban, and each further ban of the same address lasts `escalation` times as
+//! long, up to a maximum, until the address has been quiet for `forgive_ms`.
+//!
+//! A validator is never banned, and neither is an address that other admitted peers share (NAT): there the guilty connection
+//! is closed. Only offences whose bytes the peer has authenticated may be reported here: a spoofed source gets nobody banned.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+use types::Offence;
+
+/// Points are counted in thousandths, so that decay needs no floats.
+const MILLI: u64 = 1000;
+
+/// How one offence counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OffenceRule {
+    /// Points of one report of weight 1.
+    pub points: u32,
+    /// Time after which half the points are forgotten, ms.
+    pub half_life_ms: u64,
+    /// Points at which the subject is banned.
+    pub threshold: u32,
+    /// First ban, ms.
+    pub ttl_ms: u64,
+}
+
+/// The policy's numbers. Why you would change one: see each field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyConfig {
+    /// Per offence, in the order of [`Offence::ALL`].
+    pub rules: [OffenceRule; Offence::ALL.len()],
+    /// Each further ban lasts this many times as long; 1 = never longer.
+    pub escalation: u32,
+    /// Longest ban, ms.
+    pub ttl_ms_max: u64,
+    /// A subject that has been quiet for so long starts anew, ms.
+    pub forgive_ms: u64,
+    /// Subjects remembered; the quietest makes room for a new one.
+    pub subjects_max: usize,
+}
+
+impl Default for PolicyConfig {
+    /// One authenticated bad signature, equivocation or replayed garbage proves malice and bans for 60 s; the rest needs a habit.
+    fn default() -> PolicyConfig {
+        let rule = |points| OffenceRule { points, half_life_ms: 60_000, threshold: 100, ttl_ms: 60_000 };
+        let points = |offence| match offence {
+            Offence::Manual | Offence::List | Offence::BadSignature | Offence::Equivocation => 100,
+            Offence::Malformed | Offence::InvalidBlock | Offence::Oversize => 50,
+            Offence::Replay | Offence::Rate => 10,
+        };
+        PolicyConfig {
+            rules: Offence::ALL.map(|offence| rule(points(offence))),
+            escalation: 2,
+            ttl_ms_max: 3_600_000,
+            forgive_ms: 3_600_000,
+            subjects_max: 4096,
+        }
+    }
+}
+
+/// Whom a report is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// Remote address of the connection that sent the proof.
+    pub address: IpAddr,
+    /// Proof-of-validator was done on this connection.
+    pub validator: bool,
+    /// Other admitted peers speak to us from this address.
+    pub shared_by_others: bool,
+}
+
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Remember only.
+    Nothing,
+    /// Close the connection.
+    Disconnect,
+    /// Ban the address (and close its connections).
+    Ban {
+        /// Whom.
+        address: IpAddr,
+        /// How long, ms.
+        ttl_ms: u64,
+        /// Why.
+        offence: Offence,
+    },
+}
+
+#[derive(Clone, Debug, Default)]
+struct Record {
+    /// Thousandths of points per offence, as of `at`.
+    score: [u64; Offence::ALL.len()],
+    /// When the scores were last brought up to date, ms.
+    at_ms: u64,
+    /// Bans so far.
+    bans: u32,
+}
+
+/// Scores of all subjects.
+#[derive(Debug)]
+pub struct Policy {
+    config: PolicyConfig,
+    subjects: BTreeMap<IpAddr, Record>,
+    /// The same subjects by the time of their last report: who is forgotten first.
+    by_age: BTreeSet<(u64, IpAddr)>,
+}
+
+impl Policy {
+    /// An empty table.
+    pub fn new(config: PolicyConfig) -> Policy {
+        Policy { config, subjects: BTreeMap::new(), by_age: BTreeSet::new() }
+    }
+
+    /// Subjects remembered.
+    pub fn len(&self) -> usize {
+        self.subjects.len()
+    }
+
+    /// Whether nobody is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.subjects.is_empty()
+    }
+
+    /// Points (whole) of an address for an offence, as of its last report.
+    pub fn score(&self, address: IpAddr, offence: Offence) -> u64 {
+        self.subjects.get(&canonical(address)).map_or(0, |record| record.score[offence as usize] / MILLI)
+    }
+
+    /// Counts a report and says what follows. `weight` multiplies the offence's points. A clock that runs backwards decays nothing.
+    pub fn report(&mut self, now_ms: u64, subject: Subject, offence: Offence, weight: u32) -> Action {
+        let address = canonical(subject.address);
+        let mut record = self.take(address, now_ms);
+        let rule = self.config.rules[offence as usize];
+        let index = offence as usize;
+        record.score[index] = record.score[index].saturating_add(rule.points as u64 * weight as u64 * MILLI);
+        let guilty = record.score[index] >= rule.threshold as u64 * MILLI && weight > 0;
+        let action = match guilty {
+            false => Action::Nothing,
+            true => {
+                record.score[index] = 0;
+                if subject.validator || subject.shared_by_others {
+                    Action::Disconnect
+                } else {
+                    let ttl_ms = self.ttl(rule.ttl_ms, record.bans);
+                    record.bans = record.bans.saturating_add(1);
+                    Action::Ban { address, ttl_ms, offence }
+                }
+            }
+        };
+        self.put(address, record);
+        action
+    }
+
+    /// Length of the next ban after `bans` earlier ones.
+    fn ttl(&self, first_ms: u64, bans: u32) -> u64 {
+        let factor = (self.config.escalation.max(1) as u64).saturating_pow(bans);
+        first_ms.saturating_mul(factor).min(self.config.ttl_ms_max).max(1)
+    }
+
+    /// Takes a subject's record out, decayed to `now_ms`.
+    fn take(&mut self, address: IpAddr, now_ms: u64) -> Record {
+        let Some(mut record) = self.subjects.remove(&address) else { return Record { at_ms: now_ms, ..Record::default() } };
+        self.by_age.remove(&(record.at_ms, address));
+        let quiet = now_ms.saturating_sub(record.at_ms);
+        if quiet >= self.config.forgive_ms {
+            return Record { at_ms: now_ms, ..Record::default() };
+        }
+        for (score, rule) in record.score.iter_mut().zip(&self.config.rules) {
+            *score = decay(*score, quiet, rule.half_life_ms);
+        }
+        record.at_ms = record.at_ms.max(now_ms);
+        record
+    }
+
+    /// Puts a record back; the quietest other one makes room.
+    fn put(&mut self, address: IpAddr, record: Record) {
+        while self.subjects.len() >= self.config.subjects_max.max(1) {
+            let Some((_, quietest)) = self.by_age.pop_first() else { break };
+            self.subjects.remove(&quietest);
+        }
+        self.by_age.insert((record.at_ms, address));
+        self.subjects.insert(address, record);
+    }
+}
+
+/// IPv4-mapped addresses are IPv4, and an IPv6 host stands for its /64.
+fn canonical(address: IpAddr) -> IpAddr {
+    crate::Prefix::host(address).widened().address()
+}
+
+/// Halves the score every half-life, linearly in between: at most 6 % from the exponential, and no floats.
+fn decay(score: u64, elapsed_ms: u64, half_life_ms: u64) -> u64 {
+    if half_life_ms == 0 {
+        return 0;
+    }
+    let halvings = elapsed_ms / half_life_ms;
+    if halvings >= 64 {
+        return 0;
+    }
+    let halved = score >> halvings;
+    let part = (halved / 2) as u128 * (elapsed_ms % half_life_ms) as u128 / half_life_ms as u128;
+    halved - part as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn subject(last: u8) -> Subject {
+        Subject { address: [10, 0, 0, last].into(), validator: false, shared_by_others: false }
+    }
+
+    fn ban_of(action: Action) -> Option<u64> {
+        match action {
+            Action::Ban { ttl_ms, .. } => Some(ttl_ms),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn one_bad_signature_bans_for_a_minute_and_repeats_last_longer() {
+        let mut policy = Policy::new(PolicyConfig::default());
+        let mut bans = Vec::new();
+        for k in 0..8 {
+            bans.extend(ban_of(policy.report(k * 1000, subject(1), Offence::BadSignature, 1)));
+        }
+        assert_eq!(bans, [60_000, 120_000, 240_000, 480_000, 960_000, 1_920_000, 3_600_000, 3_600_000]);
+        let after = 7000 + PolicyConfig::default().forgive_ms;
+        assert_eq!(ban_of(policy.report(after, subject(1), Offence::BadSignature, 1)), Some(60_000));
+    }
+
+    #[test]
+    fn validators_and_shared_addresses_are_disconnected_never_banned() {
+        let mut policy = Policy::new(PolicyConfig::default());
+        for _ in 0..10 {
+            let validator = Subject { validator: true, ..subject(1) };
+            assert_eq!(policy.report(0, validator, Offence::BadSignature, 1), Action::Disconnect);
+            let shared = Subject { shared_by_others: true, ..subject(2) };
+            assert_eq!(policy.report(0, shared, Offence::BadSignature, 1), Action::Disconnect);
+        }
+    }
+
+    #[test]
+    fn a_habit_bans_and_a_slip_is_forgotten() {
+        let mut policy = Policy::new(PolicyConfig::default());
+        let habit: Vec<_> = (0..10).map(|k| policy.report(k * 10, subject(1), Offence::Replay, 1)).collect();
+        assert!(ban_of(habit[9]).is_some() || policy.report(100, subject(1), Offence::Replay, 1) != Action::Nothing);
+        for k in 0..100 {
+            assert_eq!(policy.report(k * 60_000, subject(2), Offence::Replay, 1), Action::Nothing);
+        }
+        assert_eq!(policy.report(0, subject(3), Offence::BadSignature, 0), Action::Nothing);
+    }
+
+    #[test]
+    fn hosts_of_one_slash_64_are_one_subject() {
+        let mut policy = Policy::new(PolicyConfig::default());
+        let host = |text: &str| Subject { address: text.parse().unwrap(), validator: false, shared_by_others: false };
+        assert_eq!(policy.report(0, host("2001:db8::1"), Offence::Malformed, 1), Action::Nothing);
+        assert!(
+            matches!(policy.report(0, host("2001:db8::2"), Offence::Malformed, 1), Action::Ban { address, .. } if address == "2001:db8::".parse::<IpAddr>().unwrap())
+        );
+    }
+
+    fn offence() -> impl Strategy<Value = Offence> {
+        prop::sample::select(&Offence::ALL[..])
+    }
+
+    proptest! {
+        /// Whatever is reported: the table stays bounded, no validator is banned, every ban has a TTL within the limits.
+        #[test]
+        fn invariants_hold_under_any_reports(reports in prop::collection::vec((0u64..10_000_000, 0u8..40, any::<bool>(), any::<bool>(), offence(), 0u32..5), 1..400)) {
+            let config = PolicyConfig { subjects_max: 16, ..PolicyConfig::default() };
+            let mut policy = Policy::new(config.clone());
+            for (now, last, validator, shared_by_others, offence, weight) in reports {
+                let who = Subject { validator, shared_by_others, ..subject(last) };
+                match policy.report(now, who, offence, weight) {
+                    Action::Ban { address, ttl_ms, offence: label } => {
+                        prop_assert!(!validator && !shared_by_others);
+                        prop_assert_eq!((address, label), (who.address, offence));
+                        prop_assert!((60_000..=config.ttl_ms_max).contains(&ttl_ms));
+                    }
+                    Action::Disconnect => prop_assert!(validator || shared_by_others),
+                    Action::Nothing => {}
+                }
+                prop_assert!(policy.len() <= 16);
+                prop_assert_eq!(policy.subjects.len(), policy.by_age.len());
+            }
+        }
+
+        /// Decay never adds, never overtakes one halving per half-life, and is monotonic in time.
+        #[test]
+        fn decay_is_monotonic(score in 0u64..1 << 50, a in 0u64..1 << 40, b in 0u64..1 << 40, half in 1u64..1 << 30) {
+            let (early, late) = (a.min(b), a.max(b));
+            prop_assert!(decay(score, late, half) <= decay(score, early, half));
+            prop_assert!(decay(score, early, half) <= score);
+            prop_assert!(decay(score, half, half) >= score / 2);
+        }
+    }
+}

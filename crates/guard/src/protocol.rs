@@ -1,0 +1,396 @@
+//! The socket's messages: one JSON object a line, each request answered by one response (`events` by a stream of lines).
+//!
+//! The contract is written down in `docs/spec/kernel-abi.md`. Unknown fields are errors, so that a typing mistake in a
+//! ban is not a ban of something else.
+
+use crate::Prefix;
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, net::IpAddr};
+use types::Offence;
+
+/// Longest line that either side accepts, bytes.
+pub const LINE_BYTES_MAX: usize = 1 << 20;
+/// Longest note or label, bytes.
+pub const TEXT_BYTES_MAX: usize = 200;
+/// Longest ban: 30 days. Every ban ends.
+pub const BAN_TTL_MS_MAX: u64 = 30 * 24 * 3600 * 1000;
+
+/// A transport protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP (and QUIC).
+    Udp,
+}
+
+impl Protocol {
+    /// Its number in an IP header.
+    pub const fn number(self) -> u8 {
+        match self {
+            Protocol::Tcp => kernel_shared::abi::TCP,
+            Protocol::Udp => kernel_shared::abi::UDP,
+        }
+    }
+
+    /// The protocol with this number.
+    pub const fn from_number(number: u8) -> Option<Protocol> {
+        match number {
+            kernel_shared::abi::TCP => Some(Protocol::Tcp),
+            kernel_shared::abi::UDP => Some(Protocol::Udp),
+            _ => None,
+        }
+    }
+
+    /// Its name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        }
+    }
+}
+
+/// What a flow is announced as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FlowKind {
+    /// A validator's, after proof-of-validator.
+    Floor,
+    /// An admitted peer's, after its handshake.
+    Known,
+    /// One that the node is about to open; lapses after 10 s.
+    Dialing,
+}
+
+/// What a client asks. Those marked *write* need root or an allowed uid.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// Mode, interface, totals; no rows.
+    Status {},
+    /// All counters, rows included.
+    Stats {},
+    /// All bans.
+    Bans {},
+    /// *Write.* Ban a prefix for a while.
+    Ban {
+        /// Address, or address/length.
+        address: Prefix,
+        /// How long, ms: 1 to [`BAN_TTL_MS_MAX`].
+        ttl_ms: u64,
+        /// Why.
+        offence: Offence,
+        /// Free text for people.
+        #[serde(default)]
+        note: String,
+    },
+    /// *Write.* End a ban.
+    Unban {
+        /// Address, or address/length, as it was banned.
+        address: Prefix,
+    },
+    /// *Write.* Announce a flow; again with the same key replaces it.
+    FlowAdd {
+        /// Protocol.
+        protocol: Protocol,
+        /// Remote address.
+        address: IpAddr,
+        /// Remote port.
+        port: u16,
+        /// Class.
+        class: FlowKind,
+        /// Peer: flows with the same label share a row of counters.
+        label: String,
+    },
+    /// *Write.* Withdraw a flow.
+    FlowDel {
+        /// Protocol.
+        protocol: Protocol,
+        /// Remote address.
+        address: IpAddr,
+        /// Remote port.
+        port: u16,
+    },
+    /// *Write.* Withdraw all flows: what a node says when it starts.
+    FlowsClear {},
+    /// *Write.* Switch the mode.
+    Mode {
+        /// `off`, `shadow` or `enforce`.
+        mode: String,
+    },
+    /// *Write.* The node lives: known flows stay for another `--heartbeat-timeout`.
+    Heartbeat {},
+    /// Stream of events, one line each, until the client hangs up.
+    Events {},
+    /// *Write* (it hands out descriptors). Map descriptors as SCM_RIGHTS beside the answer.
+    Maps {},
+    /// *Write.* Take the filter off, remove all pins, stop.
+    Detach {},
+    /// *Write.* Stop; the filter stays.
+    Shutdown {},
+}
+
+impl Request {
+    /// Whether it needs root or an allowed uid.
+    pub const fn is_write(&self) -> bool {
+        !matches!(self, Request::Status {} | Request::Stats {} | Request::Bans {} | Request::Events {})
+    }
+}
+
+/// Why a request was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// The line is no request.
+    BadRequest,
+    /// This uid may not.
+    Forbidden,
+    /// The prefix holds an address of the floor.
+    Floor,
+    /// The table is full: nothing was changed.
+    Full,
+    /// No such ban or flow.
+    NotFound,
+    /// A limit of the request itself: TTL, text, prefix too wide, addresses of a validator.
+    Limit,
+    /// The kernel refused.
+    Kernel,
+}
+
+/// One ban.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BanInfo {
+    /// What is banned.
+    pub address: Prefix,
+    /// Why.
+    pub offence: Offence,
+    /// Since when, Unix ms.
+    pub since_unix_ms: u64,
+    /// Until when, Unix ms.
+    pub until_unix_ms: u64,
+    /// Packets that met it.
+    pub hits: u64,
+    /// Free text (lost if the guard was killed since).
+    pub note: String,
+}
+
+/// Counters of one row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowInfo {
+    /// Index of the row.
+    pub row: u32,
+    /// Its generation: raised when the row gets a new owner.
+    pub generation: u32,
+    /// The peer; empty if the guard was restarted and nobody announced it again.
+    pub label: String,
+    /// Flows that count here now.
+    pub flows: u32,
+    /// Packets passed.
+    pub packets: u64,
+    /// Bytes passed.
+    pub bytes: u64,
+    /// Packets dropped.
+    pub dropped: u64,
+    /// Packets that `enforce` would have dropped.
+    pub would_drop: u64,
+}
+
+/// A latency histogram.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LatencyInfo {
+    /// From where to where, and by which hooks; `none: …` says why there is none.
+    pub source: String,
+    /// Samples.
+    pub count: u64,
+    /// Bucket n: samples in [2^n, 2^(n+1)) ns; trailing zeros are left out.
+    pub buckets: Vec<u64>,
+}
+
+/// Everything the guard knows to count.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stats {
+    /// `off`, `shadow`, `enforce`.
+    pub mode: String,
+    /// `native`, `generic`, `none`.
+    pub xdp_mode: String,
+    /// Interface name.
+    pub interface: String,
+    /// Interface index in the guard's namespace.
+    pub ifindex: u32,
+    /// Instance name.
+    pub instance: String,
+    /// Hash of the map layouts.
+    pub abi_hash: String,
+    /// When this guard process started, Unix ms.
+    pub started_unix_ms: u64,
+    /// Whether it took over maps and link of an earlier one.
+    pub adopted: bool,
+    /// Age of the node's last heartbeat, ms; none yet = null.
+    pub heartbeat_age_ms: Option<u64>,
+    /// Protected ports, as `tcp/9000`.
+    pub protect: Vec<String>,
+    /// Packets passed on protected ports, by class: `floor`, `known`, `dialing`, `stranger`.
+    pub passed: BTreeMap<String, u64>,
+    /// Packets passed because they are none of our business.
+    pub out_of_scope: u64,
+    /// IPv6 packets passed whose port can't be read.
+    pub unreadable: u64,
+    /// Packets passed while switched off.
+    pub off: u64,
+    /// Packets dropped, by reason.
+    pub dropped: BTreeMap<String, u64>,
+    /// Bytes dropped, by reason.
+    pub dropped_bytes: BTreeMap<String, u64>,
+    /// Packets that shadow mode let pass, by reason.
+    pub would_drop: BTreeMap<String, u64>,
+    /// Events that found the ring full.
+    pub events_lost: u64,
+    /// Events that no subscriber had room for.
+    pub events_unread: u64,
+    /// Bans in force.
+    pub bans: u64,
+    /// Flows announced.
+    pub flows: u64,
+    /// Packets stamped for their latency; the rest of `stamped - count - lapsed` is open.
+    pub latency_stamped: u64,
+    /// Stamps that nobody read in time.
+    pub latency_lapsed: u64,
+    /// TCP: arrival in XDP to copy into the reader's memory.
+    pub latency_tcp: LatencyInfo,
+    /// UDP: arrival in XDP to the return of a receiving call on that port.
+    pub latency_udp: LatencyInfo,
+    /// Rows with an owner; empty in `status`.
+    pub rows: Vec<RowInfo>,
+}
+
+/// One map of the answer to `maps`, in the order of the descriptors.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MapInfo {
+    /// Name: `COUNTERS`, `ROWS`, `LATENCY` (mapped for reading) and the rest (read-only look-ups).
+    pub name: String,
+    /// Whether it can be mapped.
+    pub mappable: bool,
+    /// Bytes of memory to map.
+    pub bytes: u64,
+}
+
+/// A sampled drop, as a line of the event stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventInfo {
+    /// When, Unix ms.
+    pub unix_ms: u64,
+    /// Source address.
+    pub address: IpAddr,
+    /// Source port.
+    pub port: u16,
+    /// Our port.
+    pub local_port: u16,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// Why.
+    pub reason: String,
+    /// False in shadow mode.
+    pub dropped: bool,
+    /// Bytes of the frame.
+    pub length: u32,
+    /// Drops that this sample stands for.
+    pub stands_for: u32,
+}
+
+/// What the guard answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "response", rename_all = "snake_case")]
+pub enum Response {
+    /// Done.
+    Done {},
+    /// To `ban`: what is banned now (IPv6 hosts are widened to their /64).
+    Banned {
+        /// The prefix.
+        address: Prefix,
+        /// Until when, Unix ms.
+        until_unix_ms: u64,
+        /// Flows that the ban took away.
+        flows_deleted: u32,
+    },
+    /// To `flow_add`: where it counts.
+    Flow {
+        /// Row, or null when all rows are taken (the flow works without counters of its own).
+        row: Option<u32>,
+        /// Generation of that row.
+        generation: u32,
+    },
+    /// To `status` and `stats`.
+    Stats(Box<Stats>),
+    /// To `bans`.
+    Bans {
+        /// In the order of addresses.
+        bans: Vec<BanInfo>,
+    },
+    /// To `maps`; the descriptors come with it.
+    Maps {
+        /// In the order of the descriptors.
+        maps: Vec<MapInfo>,
+        /// CPUs: arrays are indexed `row * cpus + cpu`.
+        cpus: u32,
+        /// Hash of the layouts: a reader that knows another one must not read.
+        abi_hash: String,
+    },
+    /// One line of `events`.
+    Event(EventInfo),
+    /// Refused.
+    Error {
+        /// Stable code.
+        code: ErrorCode,
+        /// For people.
+        message: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_read_as_documented() {
+        let check = |line: &str, expect: Request| assert_eq!(serde_json::from_str::<Request>(line).unwrap(), expect);
+        check(r#"{"request":"status"}"#, Request::Status {});
+        check(
+            r#"{"request":"ban","address":"10.0.0.7","ttl_ms":60000,"offence":"bad_signature"}"#,
+            Request::Ban {
+                address: "10.0.0.7/32".parse().unwrap(),
+                ttl_ms: 60000,
+                offence: Offence::BadSignature,
+                note: String::new(),
+            },
+        );
+        check(
+            r#"{"request":"flow_add","protocol":"tcp","address":"10.0.0.7","port":9000,"class":"floor","label":"v1"}"#,
+            Request::FlowAdd {
+                protocol: Protocol::Tcp,
+                address: "10.0.0.7".parse().unwrap(),
+                port: 9000,
+                class: FlowKind::Floor,
+                label: "v1".into(),
+            },
+        );
+        for bad in [
+            r#"{"request":"ban","address":"10.0.0.7","offence":"bad_signature"}"#,
+            r#"{"request":"ban","address":"10.0.0.7","ttl_ms":1,"offence":"ugly"}"#,
+            r#"{"request":"ban","address":"10.0.0.7","ttl_ms":1,"offence":"rate","forever":true}"#,
+            r#"{"request":"sudo"}"#,
+            "[]",
+        ] {
+            assert!(serde_json::from_str::<Request>(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn reading_needs_no_right_and_changing_does() {
+        assert!(!Request::Stats {}.is_write());
+        assert!(Request::Heartbeat {}.is_write());
+        assert!(Request::Maps {}.is_write());
+        assert!(Request::Detach {}.is_write());
+    }
+}

@@ -1,0 +1,216 @@
+//! Counters read from the kernel's memory: plain loads from mapped, frozen arrays.
+//!
+//! The guard hands the descriptors over (SCM_RIGHTS). The arrays are frozen: user space can map them for reading only,
+//! the kernel programs go on writing. Nobody can zero a counter, so a row that gets a new owner is told apart by its generation.
+
+use crate::protocol::{LatencyInfo, MapInfo};
+use kernel_shared::{
+    REASON_SLOTS, Reason, Word,
+    abi::{COUNTER_SLOTS, CounterCell, LATENCY_BUCKETS, LatencyCell, Plain, ROWS_MAX, RowCell, SLOT_WOULD_DROP, abi_hash},
+};
+use memmap2::{MmapOptions, MmapRaw};
+use std::{collections::BTreeMap, io, os::fd::OwnedFd};
+
+/// Why the maps can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReaderError {
+    /// The guard speaks another layout than this reader.
+    #[error("the guard's map layout is {theirs}, this reader knows {ours}")]
+    Abi {
+        /// The guard's.
+        theirs: String,
+        /// Ours.
+        ours: String,
+    },
+    /// A map is missing or too small.
+    #[error("map {0} is missing or too small")]
+    Missing(&'static str),
+    /// A map can't be mapped.
+    #[error("map {name} can't be mapped")]
+    Map {
+        /// Which.
+        name: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// A mapped array of cells.
+struct Cells<T> {
+    memory: MmapRaw,
+    count: usize,
+    cell: std::marker::PhantomData<T>,
+}
+
+impl<T: Plain> Cells<T> {
+    fn new(name: &'static str, fd: &OwnedFd, count: usize) -> Result<Cells<T>, ReaderError> {
+        let memory = MmapOptions::new()
+            .len(count * size_of::<T>())
+            .map_raw_read_only(fd)
+            .map_err(|source| ReaderError::Map { name, source })?;
+        Ok(Cells { memory, count, cell: std::marker::PhantomData })
+    }
+
+    fn get(&self, index: usize) -> Option<&T> {
+        if index >= self.count {
+            return None;
+        }
+        // SAFETY: in bounds of the mapping, aligned (the mapping is page-aligned and cells are arrays of u64), any bytes are valid,
+        // and cells are read through `Word` only.
+        Some(unsafe { &*self.memory.as_ptr().cast::<T>().add(index) })
+    }
+}
+
+/// Packets and bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// One row's counters, summed over the CPUs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RowCount {
+    /// Packets passed.
+    pub packets: u64,
+    /// Bytes passed.
+    pub bytes: u64,
+    /// Packets dropped.
+    pub dropped: u64,
+    /// Packets that `enforce` would have dropped.
+    pub would_drop: u64,
+}
+
+/// The counters of one guard, mapped.
+pub struct Maps {
+    cpus: usize,
+    counters: Cells<CounterCell>,
+    rows: Cells<RowCell>,
+    latency: Cells<LatencyCell>,
+}
+
+/// Bytes to map for each array, given the number of CPUs: counters, rows, latency.
+pub const fn mapped_bytes(cpus: u32) -> [(&'static str, usize); 3] {
+    let cpus = cpus as usize;
+    [
+        ("COUNTERS", COUNTER_SLOTS as usize * cpus * size_of::<CounterCell>()),
+        ("ROWS", ROWS_MAX as usize * cpus * size_of::<RowCell>()),
+        ("LATENCY", 2 * LATENCY_BUCKETS as usize * cpus * size_of::<LatencyCell>()),
+    ]
+}
+
+impl Maps {
+    /// Maps the arrays. `infos` and `descriptors` in the same order, as `maps` answers.
+    pub fn new(infos: Vec<MapInfo>, descriptors: Vec<OwnedFd>, cpus: u32, hash: &str) -> Result<Maps, ReaderError> {
+        let ours = format!("{:016x}", abi_hash(cpus));
+        if hash != ours {
+            return Err(ReaderError::Abi { theirs: hash.chars().take(32).collect(), ours });
+        }
+        let find = |name: &'static str| {
+            let position = infos.iter().position(|info| info.name == name && info.mappable);
+            position.and_then(|position| descriptors.get(position)).ok_or(ReaderError::Missing(name))
+        };
+        Maps::from_descriptors(find("COUNTERS")?, find("ROWS")?, find("LATENCY")?, cpus)
+    }
+
+    /// Maps three known descriptors.
+    pub fn from_descriptors(counters: &OwnedFd, rows: &OwnedFd, latency: &OwnedFd, cpus: u32) -> Result<Maps, ReaderError> {
+        let cpus = cpus as usize;
+        Ok(Maps {
+            cpus,
+            counters: Cells::new("COUNTERS", counters, COUNTER_SLOTS as usize * cpus)?,
+            rows: Cells::new("ROWS", rows, ROWS_MAX as usize * cpus)?,
+            latency: Cells::new("LATENCY", latency, 2 * LATENCY_BUCKETS as usize * cpus)?,
+        })
+    }
+
+    /// A counter slot, summed over the CPUs.
+    pub fn slot(&self, slot: u32) -> Count {
+        let first = slot as usize * self.cpus;
+        let cells = (first..first + self.cpus).filter_map(|index| self.counters.get(index));
+        cells.fold(Count::default(), |sum, cell| Count {
+            packets: sum.packets.wrapping_add(cell.packets.load()),
+            bytes: sum.bytes.wrapping_add(cell.bytes.load()),
+        })
+    }
+
+    /// What ended with this reason.
+    pub fn reason(&self, reason: Reason) -> Count {
+        self.slot(reason as u32)
+    }
+
+    /// What `enforce` would have dropped for this reason.
+    pub fn would_drop(&self, reason: Reason) -> Count {
+        debug_assert!((reason as u32) < REASON_SLOTS);
+        self.slot(SLOT_WOULD_DROP + reason as u32)
+    }
+
+    /// Packets dropped, by label of the reason, zeros included: a series that appears only with its first drop can't be rated.
+    pub fn dropped(&self) -> BTreeMap<&'static str, Count> {
+        Reason::ALL.into_iter().filter(|reason| reason.is_drop()).map(|reason| (reason.as_str(), self.reason(reason))).collect()
+    }
+
+    /// Packets passed on protected ports, by class.
+    pub fn passed(&self) -> BTreeMap<&'static str, Count> {
+        let classes = [Reason::Floor, Reason::Known, Reason::Dialing, Reason::Stranger];
+        classes.into_iter().map(|class| (class.as_str(), self.reason(class))).collect()
+    }
+
+    /// A row's counters under this generation; cells of an older owner are left out.
+    pub fn row(&self, row: u32, generation: u32) -> RowCount {
+        let mut sum = RowCount::default();
+        for cell in self.row_cells(row).filter(|cell| cell.generation.load() == generation as u64) {
+            let add = |total: &mut u64, word: &Word| *total = total.wrapping_add(word.load());
+            add(&mut sum.packets, &cell.packets);
+            add(&mut sum.bytes, &cell.bytes);
+            add(&mut sum.dropped, &cell.dropped);
+            add(&mut sum.would_drop, &cell.would_drop);
+        }
+        sum
+    }
+
+    /// The highest generation that any cell of any row has seen.
+    pub fn generation_max(&self) -> u32 {
+        let generations = (0..ROWS_MAX).flat_map(|row| self.row_cells(row)).map(|cell| cell.generation.load());
+        generations.max().unwrap_or(0).min(u32::MAX as u64) as u32
+    }
+
+    fn row_cells(&self, row: u32) -> impl Iterator<Item = &RowCell> {
+        let first = row as usize * self.cpus;
+        (first..first + self.cpus).filter_map(|index| self.rows.get(index))
+    }
+
+    /// A latency histogram: 0 TCP, 1 UDP.
+    pub fn latency(&self, histogram: u32, source: &str) -> LatencyInfo {
+        let bucket = |bucket: u32| {
+            let first = (histogram * LATENCY_BUCKETS + bucket) as usize * self.cpus;
+            (first..first + self.cpus).filter_map(|index| self.latency.get(index)).map(|cell| cell.count.load()).sum()
+        };
+        let mut buckets: Vec<u64> = (0..LATENCY_BUCKETS).map(bucket).collect();
+        let used = buckets.iter().rposition(|count| *count != 0).map_or(0, |last| last + 1);
+        buckets.truncate(used);
+        LatencyInfo { source: source.to_string(), count: buckets.iter().sum(), buckets }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use types::Offence;
+
+    #[test]
+    fn every_offence_has_its_drop_reason() {
+        for offence in Offence::ALL {
+            assert_eq!(Reason::banned(offence as u32).as_str(), format!("banned_{}", offence.as_str()));
+        }
+    }
+
+    #[test]
+    fn a_foreign_layout_is_refused() {
+        assert!(matches!(Maps::new(vec![], vec![], 2, "0123"), Err(ReaderError::Abi { .. })));
+        let hash = format!("{:016x}", abi_hash(2));
+        assert!(matches!(Maps::new(vec![], vec![], 2, &hash), Err(ReaderError::Missing("COUNTERS"))));
+    }
+}
