@@ -18,12 +18,13 @@ pub struct Boot {
     pub tip: Option<Certificate>,
     /// The ledger as restored: at or below the tip.
     pub ledger: Ledger,
-    /// Roots and receipts of executed heights, ascending: those above the `executed` of the tip's header, up to the ledger's.
+    /// Roots and receipts of executed heights, ascending: those above the `executed` that the header of the *ledger's own*
+    /// height names, up to the ledger's.
     pub executed: Vec<ExecutedHeight>,
-    /// Final blocks, ascending without a gap up to the tip: at least those above the ledger's height, those above the tip's
-    /// `executed` and the last `batch_life` (they tell which batches were cited), as far as they exist.
+    /// Final blocks, ascending without a gap up to the tip: at least those from the ledger's height on (itself included) and
+    /// the last `batch_life` (they tell which batches were cited), as far as they exist.
     pub blocks: Vec<Arc<Block>>,
-    /// Batches: all that blocks above the ledger's height cite, and all others whose expiry is not below the tip.
+    /// Batches: all that blocks above the ledger's height cite, and all others whose expiry is above the tip.
     pub batches: Vec<Arc<Batch>>,
 }
 

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use consensus::NullifyReason;
 use ledger::{Change, Skipped};
+use mempool::{Dropped, SubmitError};
 use types::{
     Batch, BatchId, Block, BlockHash, Certificate, Epoch, EpochRecord, Evidence, Hash, Height, Message, Offence, PublicKey,
-    Receipt, SignedTransaction, TxId, UnixMs, View,
+    Receipt, SignedTransaction, Statement, TxId, UnixMs, View,
 };
 
 use crate::input::{Peer, Token};
@@ -57,7 +59,8 @@ pub enum Effect {
     },
     /// Keep proof against a key.
     Evidence(Evidence),
-    /// Answers [`crate::Input::Submit`]: a result for each transaction, in order.
+    /// Answers [`crate::Input::Submit`]: a result for each transaction, in order. One that is taken ends as a receipt in
+    /// [`Event::Executed`] or in [`Event::TransactionDropped`].
     Answer {
         /// The shell's token.
         token: Token,
@@ -146,29 +149,6 @@ pub enum Load {
     Batches(Vec<BatchId>),
     /// The finality certificate of the last block of an epoch.
     Finality(Epoch),
-}
-
-/// Why a submitted transaction was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SubmitError {
-    /// The pool or the sender's share of it is full.
-    #[error("full, try again in {retry_after_ms} ms")]
-    Full {
-        /// When to try again.
-        retry_after_ms: u64,
-    },
-    /// It is in the pool or was final already.
-    #[error("transaction is known already")]
-    Duplicate(TxId),
-    /// The signature does not verify.
-    #[error("signature does not verify")]
-    BadSignature,
-    /// It fails a stateless check, or could not be executed on the present state.
-    #[error("transaction is invalid: {0}")]
-    Invalid(&'static str),
-    /// This node is no validator and is connected to none.
-    #[error("no validator is connected")]
-    NoValidator,
 }
 
 /// Why the process must stop.
@@ -264,8 +244,21 @@ pub enum Event {
     },
     /// A peer's transaction was not taken.
     TransactionRefused(SubmitError),
-    /// The signer refused a statement: at a restart with storage behind the journal's cut this is what keeps it safe.
-    SignRefused,
+    /// A transaction that was taken will have no receipt from here.
+    TransactionDropped(Dropped),
+    /// The signer refused a statement.
+    SignRefused(Statement),
+    /// Storage is older than the journal's cut: this node signs nothing in this life.
+    StorageBehind,
+    /// This node gives a view up.
+    Nullifying {
+        /// Epoch.
+        epoch: Epoch,
+        /// View.
+        view: View,
+        /// Why.
+        reason: NullifyReason,
+    },
     /// A sync of final blocks began or moved on.
     Syncing {
         /// Own final height.
