@@ -260,6 +260,21 @@ fn what_is_not_here_is_waited_for_at_once() {
 }
 
 #[test]
+fn a_branch_beside_the_final_chain_is_stale() {
+    let mut scene = scene();
+    let third = Arc::new(scene.third.clone());
+    scene.node.mempool.add_block(Arc::clone(&third));
+    let fourth = scene.node.build_on(third.hash(), View(3), NOW).unwrap();
+    assert_eq!(scene.node.judge(&fourth, View(3), NOW), Verdict::Valid);
+    let rival = Arc::new(scene.node.build_on(scene.first.hash(), View(1), NOW.plus(1)).unwrap());
+    // On another branch the same batches are free.
+    assert_eq!(rival.body.batches, [scene.batches[1].id(), scene.batches[2].id()]);
+    scene.node.finalize(&rival, Tick(0));
+    assert_eq!(scene.node.judge(&fourth, View(3), NOW), Verdict::Stale);
+    assert_eq!(scene.node.build_on(third.hash(), View(3), NOW), Err(BuildError::Stale));
+}
+
+#[test]
 fn a_chain_whose_execution_lags_goes_on_empty() {
     let mut node = Node::new(&genesis(4, 100, &params()), 0, Config::default());
     node.submit(transfer(node.chain, 0, 0, 9), Tick(0)).unwrap();
