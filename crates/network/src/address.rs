@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use libp2p::multiaddr::{Multiaddr, Protocol};
 use libp2p::PeerId;
+use libp2p::multiaddr::{Multiaddr, Protocol};
 
 /// What carries a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -61,7 +61,6 @@ pub(crate) fn source_of(ip: IpAddr) -> IpAddr {
         IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << 64)).into(),
     }
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -68,7 +68,9 @@ pub enum Refusal {
     Source,
     /// Its peer has a connection already, and that one stays.
     Duplicate,
-    /// The handshake took too long.
+    /// Its two lanes name different validators.
+    Proof,
+    /// The handshake, or an answer to a ping, took too long.
     Timeout,
     /// The connection failed on the way.
     Transport,
@@ -76,12 +78,13 @@ pub enum Refusal {
 
 impl Refusal {
     /// All, in the order of their counters.
-    pub const ALL: [Refusal; 7] = [
+    pub const ALL: [Refusal; 8] = [
         Refusal::Chain,
         Refusal::Version,
         Refusal::Seats,
         Refusal::Source,
         Refusal::Duplicate,
+        Refusal::Proof,
         Refusal::Timeout,
         Refusal::Transport,
     ];
@@ -94,6 +97,7 @@ impl Refusal {
             Refusal::Seats => "seats",
             Refusal::Source => "source",
             Refusal::Duplicate => "duplicate",
+            Refusal::Proof => "proof",
             Refusal::Timeout => "timeout",
             Refusal::Transport => "transport",
         }

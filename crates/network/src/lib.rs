@@ -19,15 +19,30 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod address;
+mod behaviour;
 mod config;
 mod event;
 mod frame;
+mod handle;
+mod handler;
+mod hello;
+mod inbox;
+mod lane;
+mod network;
 mod outbox;
+mod peers;
+mod rate;
+mod seats;
+mod sessions;
+mod targets;
 
 pub use address::{Transport, peer_of, socket_of};
-pub use config::{Config, ConfigError, LaneLimits, Limits};
+pub use config::{Config, ConfigError, LISTEN_MAX, LaneLimits, Limits, TARGET_ADDRESSES_MAX, TARGETS_MAX};
 pub use event::{Connected, Counters, Event, LaneInfo, Link, PeerInfo, Refusal};
 pub use frame::{Frame, FrameError};
+pub use handle::{DialError, Handle};
+pub use inbox::Events;
 pub use libp2p::identity::Keypair;
 pub use libp2p::{Multiaddr, PeerId};
+pub use network::{SpawnError, spawn};
 pub use outbox::SendError;

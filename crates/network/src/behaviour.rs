@@ -1,0 +1,456 @@
+//! Admits, pairs, dials and closes connections, in the swarm's task. Decisions are made by the pure tables (`seats`, `sessions`,
+//! `targets`); this file keeps them in step with what libp2p reports.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU8;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use libp2p::core::Endpoint;
+use libp2p::core::transport::PortUse;
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::swarm::{
+    CloseConnection, ConnectionDenied, ConnectionId, DialFailure, FromSwarm, ListenError, ListenFailure, NetworkBehaviour,
+    NotifyHandler, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+};
+use libp2p::{Multiaddr, PeerId};
+use parking_lot::RwLock;
+use tokio::sync::mpsc;
+use tokio::time::Sleep;
+use tokio_util::sync::PollSender;
+use types::{Lane, PublicKey};
+
+use crate::address::{Transport, peer_of, socket_of, source_of};
+use crate::event::{Connected, Counters, Event, Link, Refusal, add};
+use crate::handler::{Handler, Open, Report};
+use crate::inbox::CONTROL_MAX;
+use crate::lane::{Ended, Shared};
+use crate::peers::{Peer, Peers};
+use crate::seats::{Applicant, Arrivals, Seats};
+use crate::sessions::{Greeted, Sessions, Side, Step};
+use crate::targets::{Attempt, Targets};
+
+/// Connections of one PeerId: two sessions of a simultaneous dial, and two more that are being replaced.
+const CONNECTIONS_PER_PEER_MAX: usize = 8;
+/// Sends and closes that wait for the receiver of events. Above it nobody new is admitted and offences are counted only.
+const ACTIONS_MAX: usize = CONTROL_MAX;
+
+/// A refusal, as libp2p wants it.
+#[derive(Debug, thiserror::Error)]
+#[error("refused: {}", .0.as_str())]
+pub(crate) struct Denied(pub Refusal);
+
+/// What a connection is, from its establishment to its end.
+struct Connection {
+    peer_id: PeerId,
+    address: SocketAddr,
+    transport: Transport,
+    local_port: Option<u16>,
+    /// Of ours: the lane and the number of the attempt.
+    dialed: Option<(Lane, u64)>,
+    /// The key that its hello has proven, and the lane that it named.
+    greeted: Option<(Lane, Option<PublicKey>)>,
+    /// Its standing peer.
+    peer: Option<u64>,
+    closing: bool,
+}
+
+impl Connection {
+    fn link(&self, lane: Lane) -> Link {
+        Link { lane, transport: self.transport, address: self.address, local_port: self.local_port }
+    }
+}
+
+/// A dial that libp2p has not finished.
+struct Dial {
+    peer_id: PeerId,
+    lane: Lane,
+    attempt: u64,
+}
+
+enum Action {
+    Emit(Box<Event>),
+    Swarm(ToSwarm<std::convert::Infallible, Open>),
+}
+
+/// See the module.
+pub(crate) struct Behaviour {
+    shared: Arc<Shared>,
+    peers: Arc<Peers>,
+    validators: Arc<RwLock<HashSet<PublicKey>>>,
+    counters: Arc<Counters>,
+    arrivals: Arrivals,
+    seats: Seats,
+    sessions: Sessions,
+    targets: Targets,
+    /// Sources of the targets' addresses.
+    known_sources: HashSet<IpAddr>,
+    connections: HashMap<ConnectionId, Connection>,
+    dials: HashMap<ConnectionId, Dial>,
+    /// UDP ports that we listen on, by family: what a QUIC dial leaves from.
+    quic_ports: HashMap<bool, u16>,
+    /// In order: an event is queued before what it makes possible happens.
+    actions: VecDeque<Action>,
+    control: PollSender<Event>,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Behaviour {
+    /// Must be called within a Tokio runtime.
+    pub(crate) fn new(
+        me: PeerId,
+        shared: Arc<Shared>,
+        peers: Arc<Peers>,
+        validators: Arc<RwLock<HashSet<PublicKey>>>,
+        counters: Arc<Counters>,
+        control: mpsc::Sender<Event>,
+    ) -> Behaviour {
+        let limits = &shared.limits;
+        let window = limits.dial_timeout + limits.handshake_timeout;
+        Behaviour {
+            sessions: Sessions::new(me, window),
+            targets: Targets::new(me, limits.backoff_min, limits.backoff_max),
+            shared,
+            peers,
+            validators,
+            counters,
+            arrivals: Arrivals::default(),
+            seats: Seats::default(),
+            known_sources: HashSet::new(),
+            connections: HashMap::new(),
+            dials: HashMap::new(),
+            quic_ports: HashMap::new(),
+            actions: VecDeque::new(),
+            control: PollSender::new(control),
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+        }
+    }
+
+    /// Keeps this peer connected from now on. False if the bounds are reached or the address names nobody.
+    pub(crate) fn add_target(&mut self, address: Multiaddr) -> bool {
+        let (Some(peer_id), Some((socket, _))) = (peer_of(&address), socket_of(&address)) else { return false };
+        let added = self.targets.add(peer_id, address, self.sessions.stands(&peer_id), Instant::now());
+        if added {
+            self.known_sources = self.targets.addresses().filter_map(socket_of).map(|(socket, _)| source_of(socket.ip())).collect();
+            tracing::debug!(%peer_id, %socket, "keeping connected");
+        }
+        added
+    }
+
+    /// Tells an event, after all that were told before.
+    pub(crate) fn emit(&mut self, event: Event) {
+        self.actions.push_back(Action::Emit(Box::new(event)));
+    }
+
+    /// Closes a connection once.
+    pub(crate) fn close(&mut self, connection: ConnectionId, refusal: Option<Refusal>) {
+        let Some(entry) = self.connections.get_mut(&connection) else { return };
+        if std::mem::replace(&mut entry.closing, true) {
+            return;
+        }
+        let peer_id = entry.peer_id;
+        if let Some(refusal) = refusal {
+            self.counters.refuse(refusal);
+            tracing::debug!(%peer_id, %connection, reason = refusal.as_str(), "closing");
+        }
+        let connection = CloseConnection::One(connection);
+        self.actions.push_back(Action::Swarm(ToSwarm::CloseConnection { peer_id, connection }));
+    }
+
+    /// The standing peer of a connection, and the lane.
+    pub(crate) fn standing(&self, connection: ConnectionId) -> Option<(Arc<Peer>, Lane)> {
+        let entry = self.connections.get(&connection)?;
+        Some((self.peers.get(entry.peer?)?, entry.greeted?.0))
+    }
+
+    fn crowded(&self) -> bool {
+        self.actions.len() >= ACTIONS_MAX
+    }
+
+    fn admit(&self, connection: ConnectionId, peer_id: PeerId) -> Result<(), ConnectionDenied> {
+        let same = |entry: &&Connection| entry.peer_id == peer_id;
+        if self.connections.values().filter(same).count() >= CONNECTIONS_PER_PEER_MAX {
+            tracing::debug!(%peer_id, %connection, "too many connections of one peer");
+            return Err(ConnectionDenied::new(Denied(Refusal::Duplicate)));
+        }
+        Ok(())
+    }
+
+    fn insert(
+        &mut self,
+        id: ConnectionId,
+        peer_id: PeerId,
+        remote: &Multiaddr,
+        dialed: Option<(Lane, u64)>,
+        port: Option<u16>,
+    ) -> Result<(), ConnectionDenied> {
+        let (address, transport) = socket_of(remote).ok_or_else(|| ConnectionDenied::new(Denied(Refusal::Transport)))?;
+        let local_port = match (dialed, transport) {
+            (None, _) => port,
+            (Some(_), Transport::Quic) => self.quic_ports.get(&address.is_ipv4()).copied(),
+            (Some(_), Transport::Tcp) => None,
+        };
+        let connection = Connection { peer_id, address, transport, local_port, dialed, greeted: None, peer: None, closing: false };
+        self.connections.insert(id, connection);
+        Ok(())
+    }
+
+    fn run(&mut self, steps: impl IntoIterator<Item = Step>) {
+        for step in steps {
+            match step {
+                Step::Close(connection, refusal) => self.close(connection, Some(refusal)),
+                Step::Fall { peer, peer_id, connections } => self.fall(peer, peer_id, connections),
+                Step::Stand { peer, peer_id, side, connections, validator } => {
+                    self.stand(peer, peer_id, side, connections, validator);
+                }
+            }
+        }
+    }
+
+    fn fall(&mut self, peer: u64, peer_id: PeerId, connections: [ConnectionId; 2]) {
+        self.seats.free(&peer_id);
+        self.targets.fell(&peer_id, Instant::now());
+        if let Some(entry) = self.peers.remove(peer) {
+            entry.close();
+            self.emit(Event::Disconnected { peer });
+        }
+        connections.into_iter().for_each(|connection| self.close(connection, None));
+    }
+
+    fn stand(&mut self, peer: u64, peer_id: PeerId, side: Side, connections: [ConnectionId; 2], validator: Option<PublicKey>) {
+        let [Some(votes), Some(bulk)] = connections.map(|connection| self.connections.get(&connection)) else { return };
+        let applicant =
+            Applicant { peer_id, validator, source: source_of(votes.address.ip()), configured: self.targets.contains(&peer_id) };
+        let links = [votes.link(Lane::Votes), bulk.link(Lane::Bulk)];
+        let seat = self.seats.take(applicant, &self.validators.read(), &self.shared.limits);
+        if let Err(refusal) = seat {
+            for connection in connections {
+                self.sessions.closed(peer_id, connection);
+                self.close(connection, Some(refusal));
+            }
+            return;
+        }
+        self.targets.stands(&peer_id);
+        let connected = Connected { peer, peer_id, validator, outbound: side == Side::We, links };
+        let entry = Arc::new(Peer::new(&connected, &self.shared.limits));
+        self.peers.insert(entry.clone());
+        self.emit(Event::Connected(connected));
+        for connection in connections {
+            self.arrivals.settle(connection);
+            if let Some(state) = self.connections.get_mut(&connection) {
+                state.peer = Some(peer);
+            }
+            let handler = NotifyHandler::One(connection);
+            let event = Open(entry.clone());
+            self.actions.push_back(Action::Swarm(ToSwarm::NotifyHandler { peer_id, handler, event }));
+        }
+    }
+
+    fn ended(&mut self, connection: ConnectionId, ended: Ended) {
+        match ended {
+            Ended::Lost | Ended::Local => self.close(connection, None),
+            Ended::Refused(refusal) => self.close(connection, Some(refusal)),
+            Ended::Offence(offence, detail) => {
+                let Some(entry) = self.connections.get(&connection) else { return };
+                let (lane, validator) = entry.greeted.unwrap_or((Lane::Votes, None));
+                let (peer, peer_id, link) = (entry.peer, entry.peer_id, entry.link(lane));
+                tracing::info!(%peer_id, address = %link.address, %offence, detail, "offence");
+                if self.crowded() {
+                    add(&self.counters.offences_lost, 1);
+                } else {
+                    self.emit(Event::Offence { peer, peer_id, validator, link, offence, detail });
+                }
+                self.close(connection, None);
+            }
+        }
+        self.gone(connection);
+    }
+
+    /// The connection carries nothing any more: its session and its attempt end.
+    fn gone(&mut self, connection: ConnectionId) {
+        let Some(entry) = self.connections.get(&connection) else { return };
+        let (peer_id, dialed) = (entry.peer_id, entry.dialed);
+        let fall = self.sessions.closed(peer_id, connection);
+        self.run(fall);
+        if let Some((_, attempt)) = dialed {
+            self.attempt_failed(peer_id, attempt);
+        }
+    }
+
+    /// One lane of an attempt failed: the other is of no use. Nothing happens if the attempt led to a standing peer.
+    fn attempt_failed(&mut self, peer_id: PeerId, attempt: u64) {
+        if !self.targets.is_current(&peer_id, attempt) {
+            return;
+        }
+        self.targets.failed(&peer_id, attempt, Instant::now());
+        let of_attempt = |entry: &Connection| entry.peer_id == peer_id && entry.dialed.is_some_and(|(_, number)| number == attempt);
+        let rest: Vec<ConnectionId> = self.connections.iter().filter(|(_, entry)| of_attempt(entry)).map(|(id, _)| *id).collect();
+        for connection in rest {
+            self.sessions.closed(peer_id, connection);
+            self.close(connection, None);
+        }
+    }
+
+    fn dial(&mut self, Attempt { peer_id, address, number }: Attempt) {
+        let Some((socket, transport)) = socket_of(&address) else { return };
+        self.emit(Event::Dialing { peer_id, address: socket, transport });
+        for lane in Lane::ALL {
+            // The swarm would refuse a second connection under the default condition.
+            let opts = DialOpts::peer_id(peer_id).condition(PeerCondition::Always).addresses(vec![address.clone()]);
+            let opts = opts.override_dial_concurrency_factor(NonZeroU8::MIN);
+            let opts = match transport {
+                // QUIC leaves from the port that we listen on, which the guard protects. Two TCP connections between the same
+                // two sockets can't exist, and two nodes that dial at once would meet in a simultaneous open.
+                Transport::Quic => opts.build(),
+                Transport::Tcp => opts.allocate_new_port().build(),
+            };
+            self.dials.insert(opts.connection_id(), Dial { peer_id, lane, attempt: number });
+            add(&self.counters.dials, 1);
+            self.actions.push_back(Action::Swarm(ToSwarm::Dial { opts }));
+        }
+    }
+
+    fn dial_failed(&mut self, failure: &DialFailure<'_>) {
+        let Some(dial) = self.dials.remove(&failure.connection_id) else { return };
+        add(&self.counters.dial_failures, 1);
+        tracing::debug!(peer_id = %dial.peer_id, lane = dial.lane.as_str(), error = %failure.error, "dial failed");
+        self.attempt_failed(dial.peer_id, dial.attempt);
+    }
+
+    fn listen_failed(&mut self, failure: &ListenFailure<'_>) {
+        self.arrivals.leave(failure.connection_id);
+        let refusal = match failure.error {
+            ListenError::Denied { cause } => cause.downcast_ref::<Denied>().map_or(Refusal::Transport, |denied| denied.0),
+            _ => Refusal::Transport,
+        };
+        self.counters.refuse(refusal);
+        tracing::debug!(from = %failure.send_back_addr, error = %failure.error, "inbound connection failed");
+    }
+}
+
+impl NetworkBehaviour for Behaviour {
+    type ConnectionHandler = Handler;
+    type ToSwarm = std::convert::Infallible;
+
+    fn handle_pending_inbound_connection(
+        &mut self,
+        id: ConnectionId,
+        _: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<(), ConnectionDenied> {
+        add(&self.counters.arrivals, 1);
+        let deny = |refusal| ConnectionDenied::new(Denied(refusal));
+        let (socket, _) = socket_of(remote).ok_or_else(|| deny(Refusal::Transport))?;
+        if self.crowded() {
+            return Err(deny(Refusal::Seats));
+        }
+        let source = source_of(socket.ip());
+        let known = self.known_sources.contains(&source);
+        self.arrivals.arrive(id, source, known, &self.shared.limits).map_err(deny)
+    }
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        id: ConnectionId,
+        peer_id: PeerId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.admit(id, peer_id)?;
+        let port = socket_of(local).map(|(socket, _)| socket.port());
+        self.insert(id, peer_id, remote, None, port)?;
+        Ok(Handler::new(peer_id, None, self.shared.clone()))
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        id: ConnectionId,
+        peer_id: PeerId,
+        address: &Multiaddr,
+        _: Endpoint,
+        _: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.admit(id, peer_id)?;
+        let current = |dial: &&Dial| self.targets.is_current(&dial.peer_id, dial.attempt);
+        let Some(dial) = self.dials.get(&id).filter(current) else {
+            return Err(ConnectionDenied::new(Denied(Refusal::Duplicate)));
+        };
+        let dialed = (dial.lane, dial.attempt);
+        self.insert(id, peer_id, address, Some(dialed), None)?;
+        self.dials.remove(&id);
+        Ok(Handler::new(peer_id, Some(dialed.0), self.shared.clone()))
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        match event {
+            FromSwarm::ConnectionClosed(closed) => {
+                self.gone(closed.connection_id);
+                self.connections.remove(&closed.connection_id);
+                self.arrivals.leave(closed.connection_id);
+            }
+            FromSwarm::DialFailure(failure) => {
+                // Denied after we had taken it, by another behaviour.
+                self.gone(failure.connection_id);
+                self.connections.remove(&failure.connection_id);
+                self.dial_failed(&failure);
+            }
+            FromSwarm::ListenFailure(failure) => {
+                self.connections.remove(&failure.connection_id);
+                self.listen_failed(&failure);
+            }
+            FromSwarm::NewListenAddr(listen) => {
+                if let Some((socket, Transport::Quic)) = socket_of(listen.addr) {
+                    self.quic_ports.insert(socket.is_ipv4(), socket.port());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn on_connection_handler_event(&mut self, peer_id: PeerId, connection: ConnectionId, report: THandlerOutEvent<Self>) {
+        match report {
+            Report::Ended(ended) => self.ended(connection, ended),
+            Report::Greeted { lane, validator } => {
+                let Some(entry) = self.connections.get_mut(&connection) else { return };
+                if entry.closing {
+                    return;
+                }
+                entry.greeted = Some((lane, validator));
+                let side = if entry.dialed.is_some() { Side::We } else { Side::They };
+                let steps = self.sessions.greeted(Greeted { peer_id, connection, side, lane, validator }, Instant::now());
+                self.run(steps);
+            }
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        loop {
+            while let Some(action) = self.actions.pop_front() {
+                match action {
+                    Action::Swarm(command) => return Poll::Ready(command),
+                    Action::Emit(event) => match self.control.poll_reserve(cx) {
+                        // A closed channel ends the network's task, which watches it too.
+                        Poll::Ready(room) => _ = room.and_then(|()| self.control.send_item(*event)),
+                        Poll::Pending => {
+                            self.actions.push_front(Action::Emit(event));
+                            return Poll::Pending;
+                        }
+                    },
+                }
+            }
+            if let Some(attempt) = self.targets.next_due(Instant::now()) {
+                self.dial(attempt);
+                continue;
+            }
+            let Some(deadline) = self.targets.next_deadline() else { return Poll::Pending };
+            self.timer.as_mut().reset(deadline.into());
+            if self.timer.poll_unpin(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+}
