@@ -77,10 +77,14 @@ pub struct Status {
     pub bytes: usize,
     /// Those in line for a batch.
     pub waiting: usize,
+    /// Bytes in line.
+    pub waiting_bytes: usize,
     /// Own batches that no final block cites, those on their way to the disk among them.
     pub own_batches: usize,
     /// Held batches that no final block cites.
     pub open_batches: usize,
+    /// Their bytes, against `held_bytes_max`.
+    pub open_bytes: usize,
     /// Of these, those that a quorum announced.
     pub available_batches: usize,
     /// Batches of final blocks that are not executed.
@@ -160,15 +164,17 @@ impl Mempool {
         self.pool.get(id).map(|entry| &entry.tx)
     }
 
-    /// Figures for metrics. Cost: the open batches.
+    /// Figures for metrics. Cost: one look at each author.
     pub fn status(&self) -> Status {
         Status {
             transactions: self.pool.len(),
             bytes: self.pool.bytes(),
             waiting: self.pool.waiting_len(),
+            waiting_bytes: self.pool.waiting_bytes(),
             own_batches: self.own_open_count(),
             open_batches: self.store.open_count(),
-            available_batches: self.store.available().count(),
+            open_bytes: self.store.open_bytes(),
+            available_batches: self.store.available_count(),
             ordered_batches: self.store.ordered_count(),
             unknown_batches: self.store.unknown_count(),
             unfinal_blocks: self.chain.unfinal_count(),

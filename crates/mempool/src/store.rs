@@ -62,6 +62,14 @@ impl Store {
         self.open.len()
     }
 
+    pub(crate) fn open_bytes(&self) -> usize {
+        self.by_author.values().map(|used| used.bytes).sum()
+    }
+
+    pub(crate) fn available_count(&self) -> usize {
+        self.available.len()
+    }
+
     pub(crate) fn ordered_count(&self) -> usize {
         self.ordered.len()
     }
@@ -205,6 +213,7 @@ impl Store {
             used.count -= 1;
             used.bytes -= weigh(&open.batch);
             if used.count == 0 {
+                assert_eq!(used.bytes, 0, "bytes of open batches are given back");
                 self.by_author.remove(&author);
             }
         }

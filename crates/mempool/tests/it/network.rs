@@ -263,7 +263,8 @@ impl Network {
         for (node, submitted) in self.nodes.iter().zip(&self.submitted) {
             assert_eq!(node.outcomes, first.outcomes, "one chain, one state");
             let status = node.mempool.status();
-            assert_eq!((status.transactions, status.bytes, status.waiting), (0, 0, 0));
+            assert_eq!((status.transactions, status.bytes, status.waiting, status.waiting_bytes), (0, 0, 0, 0));
+            assert_eq!((status.open_bytes, status.available_batches), (0, 0));
             assert_eq!((status.open_batches, status.ordered_batches, status.own_batches), (0, 0, 0));
             let ended: BTreeSet<TxId> = node.receipts.iter().copied().chain(node.dropped.iter().map(|d| d.id)).collect();
             assert!(submitted.is_subset(&ended), "every transaction ends with a receipt or a reason");
