@@ -229,13 +229,13 @@ impl Backend for NodeBackend {
     async fn peers(&self) -> Result<Vec<PeerInfo>, BackendError> {
         let peers = self.network.peers().into_iter().map(|peer| PeerInfo {
             peer_id: peer.peer_id.to_string(),
-            address: peer.address.to_string(),
-            transport: peer.transport.as_str().to_owned(),
+            address: peer.lanes[0].link.address.to_string(),
+            transport: peer.lanes[0].link.transport.as_str().to_owned(),
             outbound: peer.outbound,
             validator: peer.validator,
-            rtt_us: peer.rtt.map(|rtt| rtt.as_micros() as u64),
-            bytes_in: peer.bytes_in,
-            bytes_out: peer.bytes_out,
+            rtt_us: peer.lanes[0].rtt.map(|rtt| rtt.as_micros() as u64),
+            bytes_in: peer.lanes.iter().map(|lane| lane.bytes_in).sum(),
+            bytes_out: peer.lanes.iter().map(|lane| lane.bytes_out).sum(),
         });
         Ok(peers.collect())
     }

@@ -9,11 +9,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use api::backend::SubmitError;
 use api::metrics::Metrics;
+use futures::FutureExt;
 use parking_lot::RwLock;
 use replica::{Effect, Event, Input, Peer, Replica, Summary, Token, Verifiable};
 use signer::file::FileDisk;
 use tokio::sync::{mpsc, oneshot};
-use types::{Kind, Offence, PublicKey, SignedTransaction, Tick, TxId, UnixMs};
+use types::{Kind, Message, Offence, PublicKey, SignedTransaction, Tick, TxId, UnixMs};
 
 use crate::guard_link::{Flow, GuardLink, Order};
 use crate::store::{Reply, StoreThread};
@@ -142,7 +143,7 @@ pub struct Core {
     answers: BTreeMap<Token, oneshot::Sender<Vec<Result<TxId, SubmitError>>>>,
     next_answer: u64,
     verdicts: mpsc::Sender<(Token, Vec<bool>)>,
-    entered: Instant,
+    encoded: Option<(Arc<Message>, network::Frame)>,
     started: Instant,
     alone: bool,
 }
@@ -150,7 +151,7 @@ pub struct Core {
 /// What the core thread listens to.
 pub struct Inputs {
     /// The network.
-    pub network: mpsc::Receiver<network::Event>,
+    pub network: network::Events,
     /// The storage thread.
     pub replies: mpsc::Receiver<Reply>,
     /// The signature pool.
@@ -223,7 +224,7 @@ impl Core {
             answers: BTreeMap::new(),
             next_answer: 0,
             verdicts,
-            entered: started,
+            encoded: None,
             started,
             alone,
         };
@@ -373,7 +374,7 @@ impl Core {
         while let Some(effect) = self.replica.poll_effect() {
             match effect {
                 Effect::Send { peer, message } => {
-                    if self.network.send(peer.0, Arc::clone(&message)).is_ok() {
+                    if self.send(peer.0, &message) {
                         self.metrics.message_sent(&message);
                     }
                 }
@@ -404,6 +405,21 @@ impl Core {
             }
         }
         None
+    }
+
+    /// Queues a message. One that goes to many is encoded once: such effects come out one after the other.
+    fn send(&mut self, peer: u64, message: &Arc<Message>) -> bool {
+        let encoded = match &self.encoded {
+            Some((last, frame)) if Arc::ptr_eq(last, message) => Ok(frame.clone()),
+            _ => network::Frame::new(message).inspect(|frame| self.encoded = Some((Arc::clone(message), frame.clone()))),
+        };
+        match encoded {
+            Ok(frame) => self.network.send_frame(peer, frame).is_ok(),
+            Err(error) => {
+                tracing::error!(kind = message.as_str(), %error, "a message of ours does not fit its lane");
+                false
+            }
+        }
     }
 
     fn verify(&mut self, token: Token, transactions: Verifiable) {
@@ -441,7 +457,6 @@ impl Core {
             Event::Entered { epoch, view, .. } => {
                 metrics.epoch.set(epoch.0 as i64);
                 metrics.view.set(view.0 as i64);
-                self.entered = Instant::now();
             }
             Event::Finalized(done) => {
                 metrics.quorum_reached(Kind::Finalize);
@@ -460,14 +475,19 @@ impl Core {
                     metrics.replay_rejected.inc();
                 }
             }
-            Event::SignRefused => tracing::warn!("the signer refuses a statement"),
+            Event::TransactionDropped(dropped) => {
+                tracing::info!(id = %dropped.id, reason = dropped.reason.as_str(), "transaction dropped");
+            }
+            Event::SignRefused(statement) => tracing::warn!(?statement, "the signer refuses a statement"),
+            Event::StorageBehind => tracing::error!("storage is older than the journal's cut: this node signs nothing"),
+            Event::Nullifying { view, reason, .. } => tracing::info!(%view, reason = reason.as_str(), "giving a view up"),
             Event::Syncing { from, to } => tracing::info!(%from, %to, "syncing"),
         }
     }
 
     fn renew_snapshot(&self) {
         let summary = self.replica.summary();
-        let mempool_transactions = self.replica.waiting_transactions() as u64;
+        let mempool_transactions = self.replica.pool().transactions as u64;
         self.metrics.mempool_transactions.set(mempool_transactions as i64);
         let peers = self.peers.len() as u32;
         *self.shared.snapshot.write() = Snapshot { summary, peers, mempool_transactions, alone: self.alone };
@@ -475,12 +495,11 @@ impl Core {
 }
 
 fn submit_error(error: replica::SubmitError) -> SubmitError {
-    match error {
-        replica::SubmitError::Full { retry_after_ms } => SubmitError::Full { retry_after_ms },
-        replica::SubmitError::Duplicate(id) => SubmitError::Duplicate(id),
-        replica::SubmitError::BadSignature => SubmitError::BadSignature,
-        replica::SubmitError::Invalid(_) => SubmitError::CannotPayFee,
-        replica::SubmitError::NoValidator => SubmitError::Full { retry_after_ms: 1_000 },
+    let code = error.as_str();
+    match (&error, error.retry_after_ms()) {
+        (replica::SubmitError::Duplicate(id), _) => SubmitError::Duplicate(*id),
+        (_, Some(retry_after_ms)) => SubmitError::Full { code, retry_after_ms },
+        (_, None) => SubmitError::Refused { code, message: error.to_string() },
     }
 }
 
@@ -505,7 +524,7 @@ fn poll(inputs: &mut Inputs) -> Option<Woken> {
     if let Ok((token, good)) = inputs.verdicts.try_recv() {
         return Some(Woken::Verdict(token, good));
     }
-    if let Ok(event) = inputs.network.try_recv() {
+    if let Some(Some(event)) = inputs.network.recv().now_or_never() {
         return Some(Woken::Network(event));
     }
     inputs.commands.try_recv().ok().map(Woken::Command)

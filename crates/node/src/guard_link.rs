@@ -9,9 +9,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use guard::policy::{Action, Policy, Subject};
+use guard::policy::{Action, Policy, PolicyConfig, Subject};
 use guard::protocol::{BanInfo, FlowKind, Protocol, Request, Response, Stats};
-use guard::{Client, ClientError, Maps};
+use guard::{Client, ClientError, Maps, Prefix};
 use parking_lot::{Mutex, RwLock};
 use types::{Offence, PublicKey};
 
@@ -135,7 +135,7 @@ impl GuardLink {
             socket,
             disconnect,
             view: Arc::clone(&view),
-            policy: Policy::default(),
+            policy: Policy::new(PolicyConfig::default()),
             client: None,
             flows: BTreeMap::new(),
             started: Instant::now(),
@@ -220,7 +220,7 @@ impl Worker {
                     Action::Ban { address, ttl_ms, offence } => {
                         tracing::info!(%address, %offence, ttl_ms, detail, "ban");
                         let note: String = detail.chars().take(NOTE_BYTES_MAX / 4).collect();
-                        self.ask(&Request::Ban { address: address.into(), ttl_ms, offence, note });
+                        self.ask(&Request::Ban { address: Prefix::host(address), ttl_ms, offence, note });
                         (self.disconnect)(peer);
                     }
                 }

@@ -31,7 +31,8 @@ pub fn init(home: &Path, name: &str, genesis: Option<&Path>, validator: bool) ->
     };
     let mut template = config::TEMPLATE.replace("name = \"node\"", &format!("name = {name:?}"));
     if !validator {
-        template = template.replace("[validator]\n", "# [validator]\n").replace("key = \"validator.key\"", "# key = \"validator.key\"");
+        template =
+            template.replace("[validator]\n", "# [validator]\n").replace("key = \"validator.key\"", "# key = \"validator.key\"");
     }
     create("node.toml", 0o644, template.as_bytes())?;
     let network_key = Keypair::generate_ed25519().to_protobuf_encoding().context("encoding the network key")?;
@@ -92,7 +93,8 @@ mod tests {
         let first = load_network_key(&config.network_key).unwrap().public();
         assert!(init(home.path(), "beta", None, true).unwrap().is_empty());
         assert_eq!(load_network_key(&config.network_key).unwrap().public(), first);
-        let mode = |file: &str| std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(home.path().join(file)).unwrap().permissions());
+        let mode =
+            |file: &str| std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(home.path().join(file)).unwrap().permissions());
         assert_eq!(mode("network.key") & 0o777, 0o600);
         assert_eq!(mode("validator.key") & 0o777, 0o600);
     }

@@ -1,7 +1,31 @@
 //! The composition root of `ebpf-node`: configuration, threads and tasks, wiring. It contains no algorithm: what needs a model
 //! test lives in the crates below.
+//!
+//! ```text
+//! cli         the command line
+//! config      node.toml: raw, then validated
+//! home        a node's directory: keys, genesis
+//! start       the task tree, built in one place
+//! core        the replica's thread: inputs in, effects carried out
+//! boot        from storage to what a replica begins with
+//! store       the storage thread
+//! verify      the signature pool
+//! guard_link  the thread that speaks with the kernel guard
+//! backend     what the API asks
+//! doctor      what this machine lets the node do and see
+//! ```
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod backend;
+pub mod boot;
+pub mod cli;
 pub mod config;
+pub mod core;
 pub mod doctor;
+pub mod guard_link;
+pub mod home;
+mod start;
+pub mod store;
 pub mod verify;
+
+pub use start::start;

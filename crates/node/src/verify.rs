@@ -170,7 +170,8 @@ fn work(shared: &Shared) {
     }
     let mut rng = rand::rngs::StdRng::from_rng(&mut rand::rng());
     while let Some(jobs) = take(shared) {
-        let items: Vec<_> = jobs.iter().flat_map(|job| job.transactions.transactions()).map(SignedTransaction::batch_item).collect();
+        let items: Vec<_> =
+            jobs.iter().flat_map(|job| job.transactions.transactions()).map(SignedTransaction::batch_item).collect();
         let good = verify_batch(&items, &mut rng);
         let refused = good.iter().filter(|good| !**good).count() as u64;
         shared.refused.fetch_add(refused, Ordering::Relaxed);
