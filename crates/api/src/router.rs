@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{DefaultBodyLimit, OriginalUri, Path, State};
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -139,13 +140,17 @@ async fn genesis(State(backend): State<Shared>) -> Answer<GenesisInfo> {
     Ok(Json(backend.genesis().await?))
 }
 
+/// A path parameter as it came; it need not even be UTF-8.
+type PathText = Result<Path<String>, PathRejection>;
+
 /// Reads a path parameter; what does not parse is named in the refusal.
-fn parse<T: std::str::FromStr>(text: &str, what: &'static str) -> Result<T, ApiError> {
-    text.parse().map_err(|_| ApiError::bad_request(format!("{what} expected in the path")))
+fn parse<T: std::str::FromStr>(text: PathText, what: &'static str) -> Result<T, ApiError> {
+    let parsed = text.ok().and_then(|Path(text)| text.parse().ok());
+    parsed.ok_or_else(|| ApiError::bad_request(format!("{what} expected in the path")))
 }
 
-async fn epoch(State(backend): State<Shared>, Path(text): Path<String>) -> Answer<EpochInfo> {
-    let epoch: Epoch = parse(&text, "an epoch number")?;
+async fn epoch(State(backend): State<Shared>, text: PathText) -> Answer<EpochInfo> {
+    let epoch: Epoch = parse(text, "an epoch number")?;
     let info = backend.epoch(epoch).await?;
     info.map(Json).ok_or_else(|| ApiError::not_found("epoch_unknown", format!("epoch {epoch} is not known yet")))
 }
@@ -155,25 +160,25 @@ async fn latest_block(State(backend): State<Shared>) -> Answer<BlockInfo> {
     info.map(Json).ok_or_else(|| ApiError::not_found("block_unknown", "no block is final yet"))
 }
 
-async fn block(State(backend): State<Shared>, Path(text): Path<String>) -> Answer<BlockInfo> {
-    let height: Height = parse(&text, "a height or `latest`")?;
+async fn block(State(backend): State<Shared>, text: PathText) -> Answer<BlockInfo> {
+    let height: Height = parse(text, "a height or `latest`")?;
     let info = backend.block(BlockAt::Height(height)).await?;
     info.map(Json).ok_or_else(|| ApiError::not_found("block_unknown", format!("no final block at height {height}")))
 }
 
-async fn batch(State(backend): State<Shared>, Path(text): Path<String>) -> Answer<BatchInfo> {
-    let id: BatchId = parse(&text, "a batch id of 64 hex digits")?;
+async fn batch(State(backend): State<Shared>, text: PathText) -> Answer<BatchInfo> {
+    let id: BatchId = parse(text, "a batch id of 64 hex digits")?;
     let info = backend.batch(id).await?;
     info.map(Json).ok_or_else(|| ApiError::not_found("batch_unknown", format!("batch {id} is not held here")))
 }
 
-async fn transaction(State(backend): State<Shared>, Path(text): Path<String>) -> Answer<TransactionInfo> {
-    let id: TxId = parse(&text, "a transaction id of 64 hex digits")?;
+async fn transaction(State(backend): State<Shared>, text: PathText) -> Answer<TransactionInfo> {
+    let id: TxId = parse(text, "a transaction id of 64 hex digits")?;
     Ok(Json(backend.transaction(id).await?))
 }
 
-async fn account(State(backend): State<Shared>, Path(text): Path<String>) -> Answer<AccountInfo> {
-    let address: Address = parse(&text, "an address of 64 hex digits")?;
+async fn account(State(backend): State<Shared>, text: PathText) -> Answer<AccountInfo> {
+    let address: Address = parse(text, "an address of 64 hex digits")?;
     Ok(Json(backend.account(address).await?))
 }
 

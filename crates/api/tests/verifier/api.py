@@ -120,8 +120,8 @@ def proof_in(node, block):
             # A transaction may stand in several blocks; its one receipt is of the first that did not skip it.
             if answer["proof"] is not None and answer["proof"]["receipt"]["height"] == block["height"]:
                 return answer
-            if answer["status"] == "pending":
-                break
+            if answer["proof"] is None and answer["status"] != "unknown":
+                return None  # no final header covers this block yet
     return None
 
 

@@ -69,11 +69,13 @@ class Trust:
     def __init__(self, chain):
         self.chain = wire.chain_id(chain["genesis"]["record"])
         self.records = list(chain["genesis"]["record"]["epochs"])
-        # The record of epoch 2 is recognised by a final header of epoch 1.
-        block = next(each for each in chain["blocks"] if each["header"]["epoch"] == 1)
-        header = wire.check_finality(self.chain, self.records[1], block["finality"])
-        require(wire.epoch_hash(chain["epochs"][2]["record"]) == header["next_epoch_hash"], "epoch 2: another record")
-        self.records.append(chain["epochs"][2]["record"])
+        # Each later record is recognised by a final header of the epoch before.
+        for entry in chain["epochs"][2:]:
+            last = self.records[-1]
+            block = next(each for each in chain["blocks"] if each["header"]["epoch"] == last["epoch"])
+            header = wire.check_finality(self.chain, last, block["finality"])
+            require(wire.epoch_hash(entry["record"]) == header["next_epoch_hash"], "epoch: another record")
+            self.records.append(entry["record"])
 
     def record(self, finality):
         headers = finality["headers"]

@@ -1,4 +1,4 @@
-//! A chain of six blocks over two epochs with real signatures.
+//! A chain of ten blocks over three epochs with real signatures.
 
 use types::{
     AccountKey, Action, Address, Amount, Batch, BatchHeader, Block, BlockHash, Body, Certificate, ChainId, Epoch, EpochRecord,
@@ -18,13 +18,13 @@ pub const QUORUM: [u16; 3] = [0, 2, 3];
 /// Heights of an epoch.
 const EPOCH_LENGTH: u64 = 4;
 /// Blocks in the chain.
-const BLOCKS: u64 = 6;
+const BLOCKS: u64 = 10;
 /// Heights whose block has a finality certificate of its own; the others are proved by a descendant's.
-const CERTIFIED: [u64; 3] = [2, 4, 6];
+const CERTIFIED: [u64; 5] = [2, 4, 6, 8, 10];
 /// The view that notarized each height; views 3 of epoch 0 and 1 of epoch 1 were nullified.
-const VIEWS: [u64; 6] = [1, 2, 4, 5, 2, 3];
+const VIEWS: [u64; 10] = [1, 2, 4, 5, 2, 3, 4, 5, 1, 2];
 /// The height up to which each block's proposer had executed.
-const EXECUTED: [u64; 6] = [0, 0, 1, 1, 3, 4];
+const EXECUTED: [u64; 10] = [0, 0, 1, 1, 3, 4, 5, 5, 7, 8];
 /// When the chain begins.
 const TIME: u64 = 1_700_000_000_000;
 
@@ -33,9 +33,9 @@ pub struct Chain {
     pub id: ChainId,
     pub epochs: Vec<EpochRecord>,
     pub blocks: Vec<Block>,
-    /// Of heights 0 to 6.
+    /// Of heights 0 to 10.
     pub states: Vec<State>,
-    /// Of heights 0 to 6.
+    /// Of heights 0 to 10.
     pub receipts: Vec<Vec<Receipt>>,
     pub batches: Vec<Batch>,
     keys: Vec<AccountKey>,
@@ -77,7 +77,7 @@ impl Chain {
         let state = State::genesis(&genesis);
         let mut chain = Chain {
             id: genesis.chain_id(),
-            epochs: (0..3).map(|epoch| epoch_record(epoch, &keys)).collect(),
+            epochs: (0..4).map(|epoch| epoch_record(epoch, &keys)).collect(),
             genesis,
             blocks: Vec::new(),
             states: vec![state],
@@ -197,6 +197,10 @@ impl Chain {
             ],
             4 => vec![self.batch(0, epoch, 1, vec![transfer(3, 8, 1, 4, "")])],
             5 => vec![self.batch(1, epoch, 1, vec![transfer(0, 1, 2, 6, "")])],
+            // Its receipts are under a header of the next epoch.
+            7 => vec![self.batch(2, epoch, 1, vec![transfer(2, 3, 4, 8, ""), transfer(8, 0, 0, 1, "too poor for a receipt")])],
+            // Final, and not yet covered by a header.
+            9 => vec![self.batch(3, epoch, 1, vec![transfer(1, 0, 1, 9, "")])],
             _ => Vec::new(),
         }
     }

@@ -63,7 +63,7 @@ fn merkle_trees() -> Value {
     json!({ "trees": trees.collect::<Vec<_>>() })
 }
 
-/// The leader schedule of epoch 0 and 1.
+/// The leader schedule of two epochs.
 fn leaders(chain: &Chain) -> Value {
     let schedule = [0u64, 1].map(|epoch| {
         let set = chain.epochs[epoch as usize].set();
@@ -159,9 +159,9 @@ fn proofs(chain: &Chain) -> Value {
         StateKey::epoch(9),
         StateKey::supply(),
     ];
-    let state = [1, 6].into_iter().flat_map(|height| keys.map(|key| state_proof(chain.state_proof(key, height))));
+    let state = [1, 6, 10].into_iter().flat_map(|height| keys.map(|key| state_proof(chain.state_proof(key, height))));
     json!({
-        "finality": (1..=6).map(|h| json!({ "proof": chain.finality(h), "bytes": hex_of(&chain.finality(h)) })).collect::<Vec<_>>(),
+        "finality": (1..=10).map(|h| json!({ "proof": chain.finality(h), "bytes": hex_of(&chain.finality(h)) })).collect::<Vec<_>>(),
         "transaction": chain.transaction_proofs().iter().map(|p| json!({ "proof": p, "bytes": hex_of(p) })).collect::<Vec<_>>(),
         "state": state.collect::<Vec<_>>(),
     })
