@@ -90,8 +90,8 @@ impl Storage {
         Ok(found)
     }
 
-    /// What convinces a light client that the block of a height is final; `None` above the tip, for genesis, and if the next
-    /// certificate is more than [`PROOF_HEADERS_MAX`] heights away.
+    /// What convinces a light client that the block of a height is final; `None` above the tip, for genesis, and if the
+    /// epoch has no certificate within [`PROOF_HEADERS_MAX`] heights.
     ///
     /// # Errors
     /// [`StorageError`].
@@ -108,7 +108,9 @@ impl Storage {
         if headers.len() as u64 != count {
             return Err(StorageError::damaged(Column::Blocks));
         }
-        Ok(Some(FinalityProof { headers, certificate }))
+        // A certificate of a later epoch is signed by another set: it convinces nobody of this one.
+        let one_epoch = headers.iter().all(|header| header.epoch == certificate.statement.epoch);
+        Ok(one_epoch.then_some(FinalityProof { headers, certificate }))
     }
 
     /// State root and receipts of an executed height. Also of heights above [`crate::Progress::executed`] that an earlier run

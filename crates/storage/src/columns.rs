@@ -1,5 +1,6 @@
 //! Column families: one for each pattern of use, so that sequential keys are never merged with random ones.
 
+use rocksdb::statistics::StatsLevel;
 use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, LogLevel};
 
 use crate::options::Options;
@@ -148,5 +149,8 @@ pub(crate) fn tuned(options: &Options) -> rocksdb::Options {
     tuned.set_keep_log_file_num(2);
     tuned.set_max_log_file_size(TEXT_LOG_BYTES);
     tuned.set_stats_dump_period_sec(0);
+    // Counters only: no clock reads, no histograms.
+    tuned.enable_statistics();
+    tuned.set_statistics_level(StatsLevel::ExceptHistogramOrTimers);
     tuned
 }

@@ -47,4 +47,4 @@ pub use plan::COLLECT_MAX;
 pub use state::StateSnapshot;
 pub use storage::{Progress, Storage, Tip};
 pub use transactions::StoredTransaction;
-pub use usage::ColumnUsage;
+pub use usage::{ColumnUsage, LogUsage};

@@ -9,7 +9,7 @@ use types::{Batch, BatchId, EpochRecord, Height, Kind, encode};
 use crate::columns::Column;
 use crate::error::StorageError;
 use crate::keys;
-use crate::op::{Executed, ExecutedRecord, FinalBlock, StoreOp};
+use crate::op::{Executed, FinalBlock, StoreOp};
 use crate::pending::Pending;
 use crate::state::leaf_bytes;
 use crate::storage::{Progress, Storage, Tip};
@@ -164,7 +164,8 @@ impl<'a> Plan<'a> {
         if self.cited.contains(&id) || self.storage.citation(&id)?.is_some() {
             return Ok(());
         }
-        if self.writer.pending.len() + self.held.len() >= self.storage.options.pending_batches_max {
+        let pending = self.writer.pending.len() + self.held.len() - self.dropped.len();
+        if pending >= self.storage.options.pending_batches_max {
             return Err(StorageError::PendingFull { max: self.storage.options.pending_batches_max });
         }
         self.held.insert(id, expiry);
@@ -227,8 +228,8 @@ impl<'a> Plan<'a> {
         {
             return Err(StorageError::Contradiction { height: *height, stored: stored.state_root, actual: *state_root });
         }
-        let record = ExecutedRecord { state_root: *state_root, receipts: receipts.clone() };
-        self.put(Column::Executed, &keys::number(height.0), &encode(&record));
+        // The bytes of an `ExecutedRecord`, without a copy of the receipts.
+        self.put(Column::Executed, &keys::number(height.0), &encode(&(state_root, receipts)));
         for receipt in receipts {
             self.put(Column::Transactions, receipt.id.as_ref(), &keys::pair(height.0, receipt.index));
         }

@@ -49,6 +49,7 @@ pub struct Storage {
     genesis: GenesisRecord,
     chain: ChainId,
     cache: Cache,
+    pub(crate) engine: rocksdb::Options,
     // Last: the lock falls when the database is closed.
     _home: Home,
 }
@@ -61,13 +62,13 @@ impl Storage {
     pub fn open(path: &Path, options: Options, genesis: &GenesisRecord) -> Result<Storage, StorageError> {
         options.check()?;
         let home = Home::enter(path)?;
-        let (db, cache) = open_database(&home, &options)?;
+        let (db, cache, engine) = open_database(&home, &options)?;
         match read_meta::<GenesisRecord>(&db, keys::GENESIS)? {
             Some(stored) if stored == *genesis => {}
             Some(stored) => return Err(StorageError::OtherChain { stored: stored.chain_id(), given: genesis.chain_id() }),
             None => begin(&db, genesis)?,
         }
-        Storage::assemble(db, cache, home, options, genesis.clone())
+        Storage::assemble(db, (cache, engine), home, options, genesis.clone())
     }
 
     /// Opens whatever chain a directory holds, for tools.
@@ -80,19 +81,25 @@ impl Storage {
         if !home.database().exists() {
             return Err(StorageError::Empty);
         }
-        let (db, cache) = open_database(&home, &options)?;
+        let (db, cache, engine) = open_database(&home, &options)?;
         let genesis = read_meta::<GenesisRecord>(&db, keys::GENESIS)?.ok_or(StorageError::Empty)?;
-        Storage::assemble(db, cache, home, options, genesis)
+        Storage::assemble(db, (cache, engine), home, options, genesis)
     }
 
-    fn assemble(db: DB, cache: Cache, home: Home, options: Options, genesis: GenesisRecord) -> Result<Storage, StorageError> {
+    fn assemble(
+        db: DB,
+        (cache, engine): (Cache, rocksdb::Options),
+        home: Home,
+        options: Options,
+        genesis: GenesisRecord,
+    ) -> Result<Storage, StorageError> {
         let height = |key| read_meta::<[u8; 8]>(&db, key)?.map(u64::from_be_bytes).ok_or(StorageError::damaged(Column::Meta));
         let (tip, state) = (Height(height(keys::TIP)?), Height(height(keys::STATE)?));
         let start = Tip { height: Height(0), hash: genesis.block_hash() };
         let progress = RwLock::new(Progress { tip: start, executed: state, state });
         let chain = genesis.chain_id();
         let writer = Mutex::new(Writer::default());
-        let storage = Storage { db, options, writer, progress, genesis, chain, cache, _home: home };
+        let storage = Storage { db, options, writer, progress, genesis, chain, cache, engine, _home: home };
         if tip > Height(0) {
             let header = storage.header(tip)?.ok_or(StorageError::damaged(Column::Blocks))?;
             storage.progress.write().tip = Tip { height: tip, hash: header.hash() };
@@ -212,11 +219,12 @@ fn read_meta<T: BorshDeserialize>(db: &DB, key: &[u8]) -> Result<Option<T>, Stor
     found.map(|bytes| decode(Column::Meta, &bytes)).transpose()
 }
 
-fn open_database(home: &Home, options: &Options) -> Result<(DB, Cache), StorageError> {
+fn open_database(home: &Home, options: &Options) -> Result<(DB, Cache, rocksdb::Options), StorageError> {
     let cache = Cache::new_lru_cache(options.cache_bytes);
+    let engine = columns::tuned(options);
     let columns = Column::ALL.map(|column| ColumnFamilyDescriptor::new(column.as_str(), column.tuned(options, &cache)));
-    let db = DB::open_cf_descriptors(&columns::tuned(options), home.database(), columns).map_err(StorageError::engine("open"))?;
-    Ok((db, cache))
+    let db = DB::open_cf_descriptors(&engine, home.database(), columns).map_err(StorageError::engine("open"))?;
+    Ok((db, cache, engine))
 }
 
 /// Writes a chain's beginning. The genesis record comes last and is synced: without it the whole is done again.

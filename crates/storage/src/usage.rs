@@ -1,8 +1,9 @@
-//! How many bytes each column has, for metrics.
+//! How many bytes each column has, and what the log did: for metrics.
 
 use std::ffi::CStr;
 
 use rocksdb::properties::{CUR_SIZE_ALL_MEM_TABLES, ESTIMATE_NUM_KEYS, TOTAL_SST_FILES_SIZE};
+use rocksdb::statistics::Ticker;
 
 use crate::columns::Column;
 use crate::error::StorageError;
@@ -26,7 +27,28 @@ pub struct ColumnUsage {
     pub entries: u64,
 }
 
+/// What the write-ahead log did since the storage was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogUsage {
+    /// Times that it was synced.
+    pub syncs: u64,
+    /// Bytes written to it.
+    pub bytes: u64,
+    /// µs for which RocksDB held writers back, because flushes or compactions did not keep up.
+    pub stall_us: u64,
+}
+
 impl Storage {
+    /// What the write-ahead log did since the storage was opened. Cost: a few loads.
+    pub fn log_usage(&self) -> LogUsage {
+        let counter = |ticker| self.engine.get_ticker_count(ticker);
+        LogUsage {
+            syncs: counter(Ticker::WalFileSynced),
+            bytes: counter(Ticker::WalFileBytes),
+            stall_us: counter(Ticker::StallMicros),
+        }
+    }
+
     /// Bytes of every column. Cost: a few µs, no reads from the disk.
     ///
     /// # Errors
