@@ -4,6 +4,7 @@
 mod chain;
 mod crash;
 mod genesis;
+mod layout;
 mod model;
 mod refused;
 mod torn;
