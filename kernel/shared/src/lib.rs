@@ -13,6 +13,8 @@ pub mod account;
 pub mod ban;
 pub mod bucket;
 pub mod control;
+#[cfg(any(test, feature = "model"))]
+pub mod golden;
 pub mod latency;
 #[cfg(any(test, feature = "model"))]
 pub mod model;

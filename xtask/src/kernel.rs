@@ -1,0 +1,224 @@
+//! `cargo xtask kernel build|verify`: from `kernel/` to the stripped, committed object, bit for bit.
+//!
+//! What makes it reproducible:
+//! - The sources are copied into a stage whose root is the cargo workspace. A path dependency outside the workspace would put the
+//!   clone's absolute path into the crate hash, and through the mangled names into the object.
+//! - The stage and the registry are remapped to fixed names, for the line information in BTF.
+//! - Debug sections are stripped; BTF stays.
+//!
+//! `objects.lock` holds the hash of the object, of the sources it was built from, and the tools' versions.
+
+mod toolchain;
+
+use anyhow::{Context, ensure};
+use clap::Subcommand;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// Subcommands.
+#[derive(Subcommand)]
+pub enum Task {
+    /// Build the objects and write them, with objects.lock, into crates/guard/objects.
+    Build,
+    /// Fail if sources and objects don't belong together: hashes first, then a rebuild compared bit for bit.
+    Verify {
+        /// Compare hashes only: needs no BPF toolchain.
+        #[arg(long)]
+        hashes_only: bool,
+    },
+}
+
+const OBJECTS: &str = "crates/guard/objects";
+const OBJECT: &str = "guard.o";
+const LOCK: &str = "objects.lock";
+
+/// What is copied to the stage and hashed, relative to the root.
+const SOURCES: [&str; 4] = ["kernel/programs/Cargo.toml", "kernel/programs/Cargo.lock", "kernel/programs/src", "kernel/shared/src"];
+
+/// The stage's manifest of `kernel-shared`: what the kernel build needs of it, and nothing that names the outer workspace.
+const SHARED_MANIFEST: &str =
+    "[package]\nname = \"kernel-shared\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[features]\nmodel = []\n";
+
+#[derive(Serialize, Deserialize, PartialEq, Debug)]
+struct Lock {
+    object: BTreeMap<String, Object>,
+    tools: BTreeMap<String, String>,
+}
+
+#[derive(Serialize, Deserialize, PartialEq, Debug)]
+struct Object {
+    sha256: String,
+    bytes: usize,
+    sources_sha256: String,
+}
+
+/// Runs a subcommand.
+pub fn run(task: Task, root: &Path) -> anyhow::Result<()> {
+    match task {
+        Task::Build => {
+            let (object, lock) = build(root)?;
+            let folder = root.join(OBJECTS);
+            fs::create_dir_all(&folder)?;
+            fs::write(folder.join(OBJECT), &object)?;
+            fs::write(folder.join(LOCK), lock_text(&lock)?)?;
+            println!("{OBJECTS}/{OBJECT}: {} bytes, sha256 {}", object.len(), lock.object[OBJECT].sha256);
+            Ok(())
+        }
+        Task::Verify { hashes_only } => verify(root, hashes_only),
+    }
+}
+
+fn verify(root: &Path, hashes_only: bool) -> anyhow::Result<()> {
+    let folder = root.join(OBJECTS);
+    let text = fs::read_to_string(folder.join(LOCK)).with_context(|| format!("reading {OBJECTS}/{LOCK}"))?;
+    let lock: Lock = toml::from_str(&text).with_context(|| format!("{OBJECTS}/{LOCK} can't be read"))?;
+    let committed = fs::read(folder.join(OBJECT))?;
+    let entry = lock.object.get(OBJECT).with_context(|| format!("{LOCK} has no entry for {OBJECT}"))?;
+    ensure!(
+        entry.sha256 == hash(&committed),
+        "{OBJECTS}/{OBJECT} is not the object that {LOCK} names; run: cargo xtask kernel build"
+    );
+    ensure!(
+        entry.sources_sha256 == sources_hash(root)?,
+        "kernel/ has changed since {OBJECT} was built; run: cargo xtask kernel build"
+    );
+    if hashes_only {
+        println!("{OBJECT}: hashes match (not rebuilt)");
+        return Ok(());
+    }
+    let (rebuilt, now) = build(root)?;
+    if rebuilt != committed {
+        let different = now.tools.iter().filter(|(tool, version)| lock.tools.get(*tool) != Some(version));
+        let tools: Vec<String> = different
+            .map(|(tool, version)| {
+                format!("{tool}: here {version}, then {}", lock.tools.get(tool).map_or("unknown", String::as_str))
+            })
+            .collect();
+        let why = if tools.is_empty() { "the same tools made another object".to_string() } else { tools.join("; ") };
+        anyhow::bail!("a rebuild of {OBJECT} differs from the committed one ({why})");
+    }
+    println!("{OBJECT}: rebuilt bit for bit, sha256 {}", entry.sha256);
+    Ok(())
+}
+
+/// Builds the object; its bytes and what the lock says about them.
+fn build(root: &Path) -> anyhow::Result<(Vec<u8>, Lock)> {
+    let toolchain = toolchain::find()?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    let stage = root.join(&target).join("kernel-stage");
+    stage_sources(root, &stage)?;
+    let output = stage.join("target");
+    let mut flags: Vec<String> = ["-Clinker=bpf-linker", "-Clink-arg=--btf", "-Cdebuginfo=2"].map(String::from).into();
+    flags.push("--cfg=bpf_target_arch=\"x86_64\"".into());
+    flags.push(format!("--remap-path-prefix={}=/ebpf-guard", stage.display()));
+    flags.extend(toolchain::registries().iter().map(|path| format!("--remap-path-prefix={}=/registry", path.display())));
+    let mut cargo = toolchain.cargo();
+    cargo
+        .current_dir(&stage)
+        .args(["build", "--release", "--locked", "--quiet", "--target", "bpfel-unknown-none"])
+        .env("CARGO_TARGET_DIR", &output)
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+        .env_remove("RUSTFLAGS")
+        .env_remove("RUSTC_WRAPPER");
+    let status = cargo.status().context("running cargo for the BPF target")?;
+    ensure!(status.success(), "the kernel programs do not build");
+    let stripped = stage.join(OBJECT);
+    let built = output.join("bpfel-unknown-none/release/guard");
+    let status = Command::new(&toolchain.strip).arg("-g").arg("-o").arg(&stripped).arg(&built).status()?;
+    ensure!(status.success(), "{} failed", toolchain.strip);
+    let object = fs::read(&stripped)?;
+    let entry = Object { sha256: hash(&object), bytes: object.len(), sources_sha256: sources_hash(root)? };
+    let lock = Lock { object: [(OBJECT.to_string(), entry)].into(), tools: toolchain.versions()? };
+    Ok((object, lock))
+}
+
+/// Copies the sources. The output folder inside the stage stays, so a second build is quick.
+fn stage_sources(root: &Path, stage: &Path) -> anyhow::Result<()> {
+    for folder in ["src", "shared"] {
+        match fs::remove_dir_all(stage.join(folder)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+    }
+    fs::create_dir_all(stage.join("shared"))?;
+    let manifest = fs::read_to_string(root.join("kernel/programs/Cargo.toml"))?;
+    ensure!(manifest.contains("\"../shared\""), "kernel/programs/Cargo.toml does not name ../shared");
+    fs::write(stage.join("Cargo.toml"), manifest.replace("\"../shared\"", "\"shared\""))?;
+    fs::copy(root.join("kernel/programs/Cargo.lock"), stage.join("Cargo.lock"))?;
+    fs::write(stage.join("shared/Cargo.toml"), SHARED_MANIFEST)?;
+    for (from, to) in [("kernel/programs/src", "src"), ("kernel/shared/src", "shared/src")] {
+        for file in files(&root.join(from))? {
+            let relative = file.strip_prefix(root.join(from))?.to_path_buf();
+            let copy = stage.join(to).join(relative);
+            if let Some(parent) = copy.parent() {
+                fs::create_dir_all(parent)?;
+            }
+            fs::copy(&file, copy)?;
+        }
+    }
+    Ok(())
+}
+
+/// All files under a path (or the path itself), sorted.
+fn files(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    if path.is_file() {
+        return Ok(vec![path.to_path_buf()]);
+    }
+    let mut found = Vec::new();
+    for entry in fs::read_dir(path).with_context(|| format!("reading {}", path.display()))? {
+        found.extend(files(&entry?.path())?);
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Hash of names and contents of all sources.
+fn sources_hash(root: &Path) -> anyhow::Result<String> {
+    let mut hasher = Sha256::new();
+    hasher.update(SHARED_MANIFEST);
+    for source in SOURCES {
+        for file in files(&root.join(source))? {
+            let name = file.strip_prefix(root)?.display().to_string();
+            let bytes = fs::read(&file)?;
+            hasher.update((name.len() as u64).to_le_bytes());
+            hasher.update(name);
+            hasher.update((bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        }
+    }
+    Ok(hex::encode(hasher.finalize()))
+}
+
+fn hash(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
+}
+
+fn lock_text(lock: &Lock) -> anyhow::Result<String> {
+    Ok(format!("# Written by `cargo xtask kernel build`, checked by `cargo xtask kernel verify`.\n\n{}", toml::to_string(lock)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lock_round_trip() {
+        let object = Object { sha256: "ab".into(), bytes: 3, sources_sha256: "cd".into() };
+        let lock = Lock { object: [("guard.o".into(), object)].into(), tools: [("rustc".into(), "1".into())].into() };
+        assert_eq!(toml::from_str::<Lock>(&lock_text(&lock).unwrap()).unwrap(), lock);
+    }
+
+    #[test]
+    fn sources_hash_sees_names_and_contents() {
+        let root = crate::root();
+        assert_eq!(sources_hash(&root).unwrap(), sources_hash(&root).unwrap());
+        let listed = files(&root.join("kernel/shared/src")).unwrap();
+        assert!(listed.iter().any(|file| file.ends_with("verdict.rs")));
+    }
+}
