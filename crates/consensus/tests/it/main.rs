@@ -1,0 +1,6 @@
+//! The engine among its like: a small lockstep world, and single engines under hand-made inputs.
+
+mod hand;
+mod rules;
+mod world;
+mod worlds;

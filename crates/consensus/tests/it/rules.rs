@@ -1,0 +1,1 @@
+//! One engine under hand-made inputs: each rule alone.
