@@ -3,7 +3,7 @@
 //! It needs `cryptography`, in the interpreter of `$EBPF_VENV` or in `python3`. Without it these tests are skipped and say
 //! so; where `CI=true` that is a failure.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use tokio::sync::oneshot;
@@ -26,7 +26,7 @@ fn python() -> Option<PathBuf> {
     found
 }
 
-fn run(python: &PathBuf, arguments: &[&str]) -> Output {
+fn run(python: &Path, arguments: &[&str]) -> Output {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/verifier/verify.py");
     Command::new(python).arg(script).args(arguments).output().unwrap()
 }
@@ -80,13 +80,13 @@ fn changed_vectors_are_refused() {
 }
 
 /// Serves a chain and runs the verifier on it.
-async fn verify(python: &PathBuf, lie: Lie, arguments: &[&str]) -> (Option<i32>, String) {
+async fn verify(python: &Path, lie: Lie, arguments: &[&str]) -> (Option<i32>, String) {
     let router = api::router(Frozen::new(lie), &api::Config::default());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let (stop, stopped) = oneshot::channel::<()>();
     let server = tokio::spawn(api::serve(listener, router, api::Config::default(), async { _ = stopped.await }));
-    let (python, arguments) = (python.clone(), arguments.iter().map(|&each| each.to_owned()).collect::<Vec<_>>());
+    let (python, arguments) = (python.to_owned(), arguments.iter().map(|&each| each.to_owned()).collect::<Vec<_>>());
     let output = tokio::task::spawn_blocking(move || {
         let mut all = vec!["--api", &url];
         all.extend(arguments.iter().map(String::as_str));
