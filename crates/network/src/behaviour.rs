@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use libp2p::core::Endpoint;
-use libp2p::core::transport::PortUse;
+use libp2p::core::transport::{ListenerId, PortUse};
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{
     CloseConnection, ConnectionDenied, ConnectionId, DialFailure, FromSwarm, ListenError, ListenFailure, NetworkBehaviour,
@@ -38,6 +38,9 @@ use crate::targets::{Attempt, Targets};
 const CONNECTIONS_PER_PEER_MAX: usize = 8;
 /// Sends and closes that wait for the receiver of events. Above it nobody new is admitted and offences are counted only.
 const ACTIONS_MAX: usize = CONTROL_MAX;
+
+/// How long dials wait for the listeners' addresses (a wildcard on a machine without an address never gets one).
+const LISTEN_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A refusal, as libp2p wants it.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +96,10 @@ pub(crate) struct Behaviour {
     dials: HashMap<ConnectionId, Dial>,
     /// UDP ports that we listen on, by family: what a QUIC dial leaves from.
     quic_ports: HashMap<bool, u16>,
+    /// Listeners that have no address yet: before that, a QUIC dial would leave from another port.
+    listeners: HashSet<ListenerId>,
+    /// Dial from then on, whatever the listeners do.
+    dial_at: Instant,
     /// In order: an event is queued before what it makes possible happens.
     actions: VecDeque<Action>,
     control: PollSender<Event>,
@@ -113,7 +120,7 @@ impl Behaviour {
         let window = limits.dial_timeout + limits.handshake_timeout;
         Behaviour {
             sessions: Sessions::new(me, window),
-            targets: Targets::new(me, limits.backoff_min, limits.backoff_max),
+            targets: Targets::new(me, limits),
             shared,
             peers,
             validators,
@@ -124,6 +131,8 @@ impl Behaviour {
             connections: HashMap::new(),
             dials: HashMap::new(),
             quic_ports: HashMap::new(),
+            listeners: HashSet::new(),
+            dial_at: Instant::now() + LISTEN_PATIENCE,
             actions: VecDeque::new(),
             control: PollSender::new(control),
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
@@ -139,6 +148,11 @@ impl Behaviour {
             tracing::debug!(%peer_id, %socket, "keeping connected");
         }
         added
+    }
+
+    /// Dials wait for this listener's address.
+    pub(crate) fn await_listener(&mut self, listener: ListenerId) {
+        self.listeners.insert(listener);
     }
 
     /// Tells an event, after all that were told before.
@@ -402,7 +416,9 @@ impl NetworkBehaviour for Behaviour {
                 self.connections.remove(&failure.connection_id);
                 self.listen_failed(&failure);
             }
+            FromSwarm::ListenerClosed(closed) => _ = self.listeners.remove(&closed.listener_id),
             FromSwarm::NewListenAddr(listen) => {
+                self.listeners.remove(&listen.listener_id);
                 if let Some((socket, Transport::Quic)) = socket_of(listen.addr) {
                     self.quic_ports.insert(socket.is_ipv4(), socket.port());
                 }
@@ -442,11 +458,14 @@ impl NetworkBehaviour for Behaviour {
                     },
                 }
             }
-            if let Some(attempt) = self.targets.next_due(Instant::now()) {
+            let now = Instant::now();
+            let may_dial = self.listeners.is_empty() || now >= self.dial_at;
+            if may_dial && let Some(attempt) = self.targets.next_due(now) {
                 self.dial(attempt);
                 continue;
             }
             let Some(deadline) = self.targets.next_deadline() else { return Poll::Pending };
+            let deadline = if may_dial { deadline } else { deadline.max(self.dial_at) };
             self.timer.as_mut().reset(deadline.into());
             if self.timer.poll_unpin(cx).is_pending() {
                 return Poll::Pending;

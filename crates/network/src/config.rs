@@ -66,6 +66,9 @@ pub struct Limits {
     pub ping_interval: Duration,
     /// For an answer to a ping.
     pub ping_timeout: Duration,
+    /// How long the one of a pair with the larger PeerId waits before it dials, at the start and after a loss: two nodes that dial
+    /// each other at once both do work for nothing. Zero makes that common, never wrong.
+    pub deference: Duration,
     /// The first pause before a configured peer is dialled again; doubles from there.
     pub backoff_min: Duration,
     /// The longest such pause.
@@ -108,6 +111,7 @@ impl Default for Limits {
             stall_timeout: Duration::from_secs(20),
             ping_interval: Duration::from_secs(5),
             ping_timeout: Duration::from_secs(15),
+            deference: Duration::from_millis(300),
             backoff_min: Duration::from_millis(250),
             backoff_max: Duration::from_secs(15),
         }

@@ -108,3 +108,58 @@ pub(crate) async fn read_payload<R: AsyncRead + Unpin>(reader: &mut R, bytes: us
     }
     Ok(payload)
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// All frames of a stream, and what ended it.
+    fn frames(mut bytes: &[u8], bytes_max: usize) -> (Vec<Vec<u8>>, FrameError) {
+        let mut frames = Vec::new();
+        loop {
+            match block_on(read_length(&mut bytes, bytes_max)).and_then(|length| block_on(read_payload(&mut bytes, length))) {
+                Ok(payload) => frames.push(payload),
+                Err(error) => return (frames, error),
+            }
+        }
+    }
+
+    #[test]
+    fn ends_are_told_apart() {
+        let frame = Frame::of_payload(Lane::Votes, b"abc").unwrap();
+        assert_eq!(frame.bytes(), b"\x03\0\0\0abc");
+        assert!(matches!(frames(frame.bytes(), 3), (list, FrameError::End) if list == [b"abc"]));
+        assert!(matches!(frames(frame.bytes(), 2), (_, FrameError::Oversize { bytes: 3, bytes_max: 2 })));
+        assert!(matches!(frames(&frame.bytes()[..6], 3), (_, FrameError::Io(_))));
+        assert!(matches!(frames(&frame.bytes()[..2], 3), (_, FrameError::Io(_))));
+        assert!(matches!(frames(&[0; 4], 3), (_, FrameError::Empty)));
+        let large = vec![0; Lane::Votes.bytes_max() + 1];
+        assert!(matches!(Frame::of_payload(Lane::Votes, &large), Err(FrameError::Oversize { .. })));
+        assert!(matches!(Frame::of_payload(Lane::Votes, &[]), Err(FrameError::Empty)));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..200), 0..20)) {
+            let written: Vec<u8> = payloads.iter().flat_map(|p| Frame::of_payload(Lane::Bulk, p).unwrap().bytes().to_vec()).collect();
+            let (read, end) = frames(&written, Lane::Bulk.bytes_max());
+            prop_assert_eq!(read, payloads);
+            prop_assert!(matches!(end, FrameError::End));
+        }
+
+        /// Any bytes end in an error, never in a panic, and no payload is larger than what came.
+        #[test]
+        fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..4096), bytes_max in 1usize..2048) {
+            let (read, _) = frames(&bytes, bytes_max);
+            prop_assert!(read.iter().all(|payload| payload.len() <= bytes_max));
+            for lane in Lane::ALL {
+                for payload in &read {
+                    Message::from_bytes(payload, lane).ok();
+                }
+            }
+        }
+    }
+}

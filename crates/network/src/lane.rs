@@ -22,6 +22,9 @@ const GATHER_BYTES: usize = 32 * 1024;
 /// Read ahead, so that a small frame is one read.
 const READ_BYTES: usize = 16 * 1024;
 
+/// How long a refused peer may take to read our hello and close.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// What every connection shares.
 pub(crate) struct Shared {
     pub hello: Frame,
@@ -65,10 +68,15 @@ where
     stream.flush().await.map_err(|_| Ended::Lost)?;
     let length = read_length(stream, HELLO_BYTES_MAX).await.map_err(ended_by)?;
     let payload = read_payload(stream, length).await.map_err(ended_by)?;
-    judge(&payload, &shared.chain, &remote.to_bytes()).map_err(|error| match error {
-        HelloError::Refused(refusal) => Ended::Refused(refusal),
-        HelloError::Offence(offence, detail) => Ended::Offence(offence, detail),
-    })
+    match judge(&payload, &shared.chain, &remote.to_bytes()) {
+        Ok(validator) => Ok(validator),
+        Err(HelloError::Offence(offence, detail)) => Err(Ended::Offence(offence, detail)),
+        Err(HelloError::Refused(refusal)) => {
+            // The end of a connection may overtake what was written last, and then the other end would never learn why.
+            _ = timeout(LINGER, async { (stream.close().await, read_length(stream, 1).await) }).await;
+            Err(Ended::Refused(refusal))
+        }
+    }
 }
 
 fn ended_by(error: FrameError) -> Ended {

@@ -2,11 +2,12 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use libp2p::identity::Keypair;
 use libp2p::swarm::{NetworkBehaviour, Swarm, SwarmEvent};
-use libp2p::{Multiaddr, SwarmBuilder, identify, noise, ping, tcp, yamux};
+use libp2p::{Multiaddr, PeerId, SwarmBuilder, identify, noise, ping, tcp, yamux};
 use parking_lot::RwLock;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -30,6 +31,9 @@ const QUIC_STREAM_BYTES: u32 = 8 * 1024 * 1024;
 const QUIC_CONNECTION_BYTES: u32 = 10 * 1024 * 1024;
 /// Handler commands and events in flight between the swarm and one connection.
 const CONNECTION_EVENTS: usize = 8;
+
+/// How long the end may take.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Why the network did not start.
 #[derive(Debug, thiserror::Error)]
@@ -93,7 +97,8 @@ pub fn spawn(config: Config, keypair: Keypair, hello: &Hello) -> Result<(Handle,
     let mut swarm = build(keypair, lanes, &config.limits)?;
     for address in config.listen {
         let listening = swarm.listen_on(address.clone());
-        listening.map_err(|error| SpawnError::Listen { address, reason: chain(&error) })?;
+        let listener = listening.map_err(|error| SpawnError::Listen { address, reason: chain(&error) })?;
+        swarm.behaviour_mut().lanes.await_listener(listener);
     }
     let task = tokio::spawn(run(swarm, commands, control, shutdown));
     Ok((handle, events, task))
@@ -130,7 +135,7 @@ fn build(keypair: Keypair, lanes: Behaviour, limits: &Limits) -> Result<Swarm<Be
                 .with_max_negotiating_inbound_streams(NEGOTIATING_MAX)
                 .with_per_connection_event_buffer_size(CONNECTION_EVENTS)
                 // Our handler keeps alive what stands and ends what does not.
-                .with_idle_connection_timeout(std::time::Duration::ZERO)
+                .with_idle_connection_timeout(Duration::ZERO)
         })
         .with_connection_timeout(timeout)
         .build();
@@ -166,7 +171,22 @@ async fn run(
             event = swarm.select_next_some() => on_event(swarm.behaviour_mut(), event),
         }
     }
+    farewell(&mut swarm).await;
     tracing::debug!("network ended");
+}
+
+/// Closes all connections, so that the other ends know at once: a QUIC connection that only falls silent is missed after seconds.
+async fn farewell(swarm: &mut Swarm<Behaviours>) {
+    let peers: Vec<PeerId> = swarm.connected_peers().copied().collect();
+    for peer_id in peers {
+        _ = swarm.disconnect_peer_id(peer_id);
+    }
+    let closed = async {
+        while swarm.connected_peers().next().is_some() {
+            swarm.select_next_some().await;
+        }
+    };
+    _ = tokio::time::timeout(FAREWELL, closed).await;
 }
 
 fn on_event(behaviours: &mut Behaviours, event: SwarmEvent<BehavioursEvent>) {

@@ -6,11 +6,7 @@ use std::time::{Duration, Instant};
 
 use libp2p::{Multiaddr, PeerId};
 
-use crate::config::{TARGET_ADDRESSES_MAX, TARGETS_MAX};
-
-/// How long the one of a pair with the larger PeerId waits at the start, and after a loss: two nodes that dial each other at
-/// once would both do work for nothing.
-pub(crate) const DEFERENCE: Duration = Duration::from_millis(300);
+use crate::config::{Limits, TARGET_ADDRESSES_MAX, TARGETS_MAX};
 
 #[derive(Debug)]
 struct Target {
@@ -42,13 +38,15 @@ pub(crate) struct Targets {
     me: PeerId,
     targets: HashMap<PeerId, Target>,
     attempts: u64,
+    deference: Duration,
     backoff_min: Duration,
     backoff_max: Duration,
 }
 
 impl Targets {
-    pub(crate) fn new(me: PeerId, backoff_min: Duration, backoff_max: Duration) -> Targets {
-        Targets { me, targets: HashMap::new(), attempts: 0, backoff_min, backoff_max }
+    pub(crate) fn new(me: PeerId, limits: &Limits) -> Targets {
+        let Limits { deference, backoff_min, backoff_max, .. } = *limits;
+        Targets { me, targets: HashMap::new(), attempts: 0, deference, backoff_min, backoff_max }
     }
 
     /// Adds a peer, or another address of it. False if the bounds are reached; ourselves are taken and forgotten.
@@ -72,7 +70,7 @@ impl Targets {
     }
 
     fn deference(&self, peer_id: &PeerId) -> Duration {
-        if self.me > *peer_id { DEFERENCE } else { Duration::ZERO }
+        if self.me > *peer_id { self.deference } else { Duration::ZERO }
     }
 
     pub(crate) fn contains(&self, peer_id: &PeerId) -> bool {
@@ -158,6 +156,12 @@ mod tests {
     const MIN: Duration = Duration::from_millis(100);
     const MAX: Duration = Duration::from_secs(1);
 
+    const DEFERENCE: Duration = Duration::from_millis(300);
+
+    fn limits() -> Limits {
+        Limits { deference: DEFERENCE, backoff_min: MIN, backoff_max: MAX, ..Limits::default() }
+    }
+
     fn address(port: u16) -> Multiaddr {
         format!("/ip4/10.0.0.1/tcp/{port}").parse().unwrap()
     }
@@ -172,7 +176,7 @@ mod tests {
     fn addresses_in_turn_and_growing_pauses_for_ever() {
         let (small, large) = pair();
         let mut now = Instant::now();
-        let mut targets = Targets::new(small, MIN, MAX);
+        let mut targets = Targets::new(small, &limits());
         assert!(targets.add(large, address(1), false, now) && targets.add(large, address(2), false, now));
         let mut pauses = Vec::new();
         for n in 0..40u16 {
@@ -195,7 +199,7 @@ mod tests {
     fn the_larger_identity_gives_way_at_first() {
         let (small, large) = pair();
         let now = Instant::now();
-        let mut targets = Targets::new(large, MIN, MAX);
+        let mut targets = Targets::new(large, &limits());
         targets.add(small, address(1), false, now);
         assert_eq!(targets.next_due(now), None);
         targets.stands(&small);
@@ -208,7 +212,7 @@ mod tests {
     fn an_attempt_that_a_standing_overtook_is_stale() {
         let (small, large) = pair();
         let now = Instant::now();
-        let mut targets = Targets::new(small, MIN, MAX);
+        let mut targets = Targets::new(small, &limits());
         targets.add(large, address(1), false, now);
         let attempt = targets.next_due(now).unwrap();
         assert!(targets.is_current(&large, attempt.number));
@@ -221,7 +225,7 @@ mod tests {
     #[test]
     fn bounded() {
         let now = Instant::now();
-        let mut targets = Targets::new(PeerId::random(), MIN, MAX);
+        let mut targets = Targets::new(PeerId::random(), &limits());
         for _ in 0..TARGETS_MAX {
             assert!(targets.add(PeerId::random(), address(1), false, now));
         }

@@ -1,0 +1,9 @@
+//! Real nodes on loopback, over both transports.
+#![allow(clippy::unwrap_used)]
+
+mod admission;
+mod decoder;
+mod lanes;
+mod mesh;
+mod misbehaviour;
+mod world;
