@@ -3,6 +3,7 @@
 mod run;
 mod show;
 
+use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use guard::{
     Client, ClientError, Prefix,
@@ -132,6 +133,7 @@ fn detach(reach: &Reach, instance: &str, root: &std::path::Path) -> anyhow::Resu
         Err(error) => return Err(error.into()),
     }
     attach::detach(root, instance)?;
+    bpffs::release(root).with_context(|| format!("unmounting {}", root.display()))?;
     show::response(&guard::Response::Done {}, reach.json)
 }
 

@@ -89,11 +89,11 @@ impl Run {
             budgets: Budgets::default(),
         };
         // Mounts, directories and the socket first: afterwards the right to make them is given up.
-        Guard::prepare(&options)?;
+        let prepared = Guard::prepare(&options)?;
         let listener = server::listen(&self.socket).with_context(|| format!("listening on {}", self.socket.display()))?;
         caps::drop_to_needed().context("dropping capabilities")?;
         let hub = Arc::new(events::Hub::default());
-        let mut guard = Guard::start(options, hub.clone())?;
+        let mut guard = Guard::start(options, prepared, hub.clone())?;
         guard.degraded().for_each(|reason| tracing::warn!("packet latency is {reason}"));
         let mut ring = guard.take_ring()?;
         announce(&mut guard);

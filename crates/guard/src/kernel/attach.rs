@@ -74,19 +74,32 @@ fn failed(operation: impl Into<String>) -> impl FnOnce(io::Error) -> AttachError
     move |source| AttachError::Io { operation, source }
 }
 
+/// The program that is on an interface now: id and name. Names need CAP_SYS_ADMIN; without it the name is `unknown`.
+pub fn present(interface: &str) -> Result<Option<(u32, String)>, AttachError> {
+    let state = netlink::xdp_state(ifindex(interface)?).map_err(failed("reading the interface"))?;
+    if state.mode.is_none() {
+        return Ok(None);
+    }
+    let mut programs = aya::programs::loaded_programs().filter_map(Result::ok).filter(|info| info.id() == state.program_id);
+    let name = programs.find_map(|info| info.name_as_str().map(str::to_string));
+    Ok(Some((state.program_id, name.unwrap_or_else(|| "unknown".to_string()))))
+}
+
 /// The index of an interface in this thread's network namespace.
 pub fn ifindex(interface: &str) -> Result<u32, AttachError> {
     nix::net::if_::if_nametoindex(interface).map_err(|_| AttachError::Interface(interface.to_string()))
 }
 
 /// Attaches `program` to `interface` with its link pinned as `directory/link`. A link that an earlier guard of this instance left
-/// (in `directory`, or in one of another layout) is taken over, its program swapped, without one packet unfiltered.
+/// (in `directory`, or in one of another layout) is taken over, its program swapped, without one packet unfiltered. `present` is
+/// what [`present`] said while names could still be read.
 pub fn attach(
     program: BorrowedFd<'_>,
     interface: &str,
     preference: Preference,
     directory: &Path,
     older: &[PathBuf],
+    present: Option<&(u32, String)>,
 ) -> Result<Attached, AttachError> {
     let index = ifindex(interface)?;
     let pin = directory.join("link");
@@ -105,7 +118,7 @@ pub fn attach(
         // The link's interface is gone or another one: letting go of it detaches it there.
         fs::remove_file(&left).map_err(failed("removing a stale link"))?;
     }
-    let Some(link) = create(program, interface, index, preference)? else {
+    let Some(link) = create(program, interface, index, preference, present)? else {
         return Ok(Attached { link: None, mode: None, adopted: false });
     };
     sys::pin(link.as_fd(), &pin).map_err(failed("pinning the link"))?;
@@ -126,7 +139,13 @@ fn adopt(program: BorrowedFd<'_>, index: u32, pin: &Path) -> Result<Option<Owned
     Ok(Some(link))
 }
 
-fn create(program: BorrowedFd<'_>, interface: &str, index: u32, preference: Preference) -> Result<Option<OwnedFd>, AttachError> {
+fn create(
+    program: BorrowedFd<'_>,
+    interface: &str,
+    index: u32,
+    preference: Preference,
+    present: Option<&(u32, String)>,
+) -> Result<Option<OwnedFd>, AttachError> {
     let modes: &[u32] = match preference {
         Preference::Auto => &[FLAG_NATIVE, FLAG_GENERIC],
         Preference::Native => &[FLAG_NATIVE],
@@ -139,7 +158,7 @@ fn create(program: BorrowedFd<'_>, interface: &str, index: u32, preference: Pref
             Err(error) => {
                 let state = netlink::xdp_state(index).unwrap_or_default();
                 if state.mode.is_some() || matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EEXIST)) {
-                    return Err(foreign(interface, state));
+                    return Err(foreign(interface, state, present));
                 }
                 refused = Some(error);
             }
@@ -151,12 +170,9 @@ fn create(program: BorrowedFd<'_>, interface: &str, index: u32, preference: Pref
     }
 }
 
-fn foreign(interface: &str, state: XdpState) -> AttachError {
-    let programs = aya::programs::loaded_programs().filter_map(Result::ok);
-    let program = programs
-        .filter(|info| info.id() == state.program_id)
-        .find_map(|info| info.name_as_str().map(str::to_string))
-        .unwrap_or_else(|| "unknown".to_string());
+fn foreign(interface: &str, state: XdpState, present: Option<&(u32, String)>) -> AttachError {
+    let name = present.filter(|(id, _)| *id == state.program_id).map(|(_, name)| name.as_str());
+    let program = name.unwrap_or("unknown").to_string();
     AttachError::Foreign { interface: interface.to_string(), program, id: state.program_id }
 }
 

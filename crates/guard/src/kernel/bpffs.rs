@@ -86,6 +86,21 @@ pub fn remove(directory: &Path) -> io::Result<()> {
     fs::remove_dir(directory)
 }
 
+/// Unmounts a bpf file system that [`ensure`] mounted at `root`, once no instance has pins there. The system's own stays.
+pub fn release(root: &Path) -> io::Result<()> {
+    let parent_is = root.parent().is_some_and(is_bpffs);
+    if root.starts_with(SYSTEM_MOUNT) || parent_is || !is_bpffs(root) {
+        return Ok(());
+    }
+    // The kernel keeps two files of its own in a bpf file system, and no directory.
+    for entry in fs::read_dir(root)? {
+        if entry?.file_type()?.is_dir() {
+            return Ok(());
+        }
+    }
+    nix::mount::umount(root).map_err(io::Error::from)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

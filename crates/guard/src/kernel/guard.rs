@@ -92,6 +92,12 @@ pub enum GuardError {
     Ring(#[source] Box<aya::maps::MapError>),
 }
 
+/// What [`Guard::prepare`] made and saw.
+pub struct Prepared {
+    directory: PathBuf,
+    present: Option<(u32, String)>,
+}
+
 /// A request that was refused.
 struct Refusal {
     code: ErrorCode,
@@ -142,21 +148,22 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Makes the directory of pins. The step that needs the right to mount; the rest of a start does not.
-    pub fn prepare(options: &Options) -> Result<PathBuf, GuardError> {
+    /// Makes the directory of pins and looks who is on the interface: the steps that need more rights than the rest of a start.
+    pub fn prepare(options: &Options) -> Result<Prepared, GuardError> {
         if !bpffs::is_instance_name(&options.instance) {
             return Err(GuardError::Instance(options.instance.clone()));
         }
         let directory = bpffs::directory(&options.bpffs, &options.instance, abi_hash(load::cpus()?));
         let failed = |source| GuardError::Directory { path: directory.clone(), source };
         bpffs::ensure(&options.bpffs).map_err(failed)?;
+        let present = attach::present(&options.interface)?;
         std::fs::create_dir_all(&directory).map_err(failed)?;
-        Ok(directory)
+        Ok(Prepared { directory, present })
     }
 
     /// Loads or adopts, writes the configuration, attaches. Order: tables are complete before the first packet is judged by them.
-    pub fn start(options: Options, hub: Arc<Hub>) -> Result<Guard, GuardError> {
-        let directory = Guard::prepare(&options)?;
+    pub fn start(options: Options, prepared: Prepared, hub: Arc<Hub>) -> Result<Guard, GuardError> {
+        let Prepared { directory, present } = prepared;
         let ifindex = attach::ifindex(&options.interface)?;
         let cpus = load::cpus()?;
         let had_maps = directory.join("CONTROL").exists();
@@ -182,7 +189,8 @@ impl Guard {
             .into_iter()
             .filter(|other| *other != directory)
             .collect();
-        let attached = match attach::attach(object.guard.as_fd(), &options.interface, options.xdp, &directory, &older) {
+        let program = object.guard.as_fd();
+        let attached = match attach::attach(program, &options.interface, options.xdp, &directory, &older, present.as_ref()) {
             Ok(attached) => attached,
             Err(error) => {
                 if !had_maps {

@@ -90,13 +90,14 @@ pub fn keys<K: Plain>(map: BorrowedFd<'_>, max: usize) -> io::Result<Vec<K>> {
     Ok(keys)
 }
 
-/// Freezes a map: user space can't change it any more, programs can. True if it was done now.
-pub fn freeze(map: BorrowedFd<'_>) -> io::Result<bool> {
-    match bpf(MAP_FREEZE, &mut (map.as_raw_fd() as u32)) {
-        Ok(_) => Ok(true),
-        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Ok(false),
-        Err(error) => Err(error),
+/// Freezes a map: user space can't change it any more, programs can. A map that is frozen already is left alone.
+pub fn freeze(map: BorrowedFd<'_>) -> io::Result<()> {
+    // Freezing needs a writable descriptor, and a frozen map gives none any more: ask first.
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", map.as_raw_fd()))?;
+    if info.lines().any(|line| line.strip_prefix("frozen:").is_some_and(|value| value.trim() == "1")) {
+        return Ok(());
     }
+    bpf(MAP_FREEZE, &mut (map.as_raw_fd() as u32)).map(drop)
 }
 
 #[repr(C)]

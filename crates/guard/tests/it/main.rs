@@ -1,1 +1,10 @@
+//! The guard against the kernel: network namespaces and veth pairs of the tests' own, the real binary, the real maps.
+#![allow(clippy::unwrap_used)]
 
+mod bans;
+mod golden;
+mod life;
+mod modes;
+mod peers;
+mod reading;
+mod support;

@@ -1,0 +1,146 @@
+//! The same packets through the kernel's program and through the native verdict: equal, bit for bit.
+
+use crate::support::{private_mounts, privileged};
+use guard::kernel::{
+    bpffs, load,
+    sys::test_run,
+    tables::{MAPS, Tables},
+};
+use kernel_shared::{
+    abi::{BANS_MAX, COUNTER_SLOTS, FLOWS_MAX, RANGES_MAX, SLOT_EVENTS_LOST, TCP, UDP},
+    account::filter,
+    ban::{bit4, bit6},
+    control::{Config, Mode, WORD_CONFIG},
+    golden::{self, PORT},
+    inspect,
+};
+use proptest::{prelude::*, test_runner::TestRunner};
+use std::os::fd::{AsFd, AsRawFd};
+
+const XDP_DROP: u32 = 1;
+const XDP_PASS: u32 = 2;
+
+struct Kernel {
+    loaded: load::Loaded,
+    tables: Tables,
+    counters: guard::Maps,
+    folder: tempfile::TempDir,
+}
+
+/// Loads the object without attaching it, and puts the golden scene into its maps.
+fn kernel() -> Kernel {
+    private_mounts();
+    let folder = tempfile::tempdir().unwrap();
+    bpffs::ensure(folder.path()).unwrap();
+    let loaded = load::load(folder.path()).unwrap();
+    let tables = Tables::open(folder.path()).unwrap();
+    tables.set_ports(&[(TCP, PORT), (UDP, PORT)]).unwrap();
+    let scene = golden::scene();
+    scene.flows4.iter().for_each(|(key, value)| tables.flows4.set(key, value, FLOWS_MAX as usize).unwrap());
+    scene.flows6.iter().for_each(|(key, value)| tables.flows6.set(key, value, FLOWS_MAX as usize).unwrap());
+    scene.bans4.iter().for_each(|(key, value)| tables.bans4.set(key, value, BANS_MAX as usize).unwrap());
+    scene.bans6.iter().for_each(|(key, value)| tables.bans6.set(key, value, BANS_MAX as usize).unwrap());
+    scene.ranges4.iter().for_each(|(key, value)| tables.ranges4.set(key, value, RANGES_MAX as usize).unwrap());
+    scene.ranges6.iter().for_each(|(key, value)| tables.ranges6.set(key, value, RANGES_MAX as usize).unwrap());
+    let bits4 = scene.bans4.iter().map(|(key, _)| bit4(*key)).chain(scene.ranges4.iter().map(|(key, _)| bit4(key.address)));
+    bits4.for_each(|bit| tables.bits4.write(bit.word, bit.mask, true));
+    let high = |octets: &[u8; 16]| u64::from_ne_bytes(octets[..8].try_into().unwrap());
+    let bits6 = scene.bans6.iter().map(|(key, _)| *key).chain(scene.ranges6.iter().map(|(key, _)| high(&key.address)));
+    bits6.map(|network| bit6([network, 0])).for_each(|bit| tables.bits6.write(bit.word, bit.mask, true));
+    let open = |name| guard::kernel::tables::open_for_others(folder.path(), name).unwrap();
+    let counters =
+        guard::Maps::from_descriptors(&open("COUNTERS"), &open("ROWS"), &open("LATENCY"), load::cpus().unwrap()).unwrap();
+    Kernel { loaded, tables, counters, folder }
+}
+
+#[test]
+fn golden_packets_get_the_same_verdict_in_the_kernel() {
+    if !privileged("golden_packets_get_the_same_verdict_in_the_kernel") {
+        return;
+    }
+    let kernel = kernel();
+    let model = golden::model();
+    let cases = golden::cases();
+    assert!(cases.len() >= 200);
+    for case in &cases {
+        let native = inspect(&case.frame[..], &model);
+        assert_eq!((native.reason, native.class, native.drop), (case.reason, case.class, case.drop), "{}", case.name);
+        let word = test_run(kernel.loaded.explain.as_fd(), &case.frame).unwrap();
+        assert_eq!(word, native.encode(), "{}: kernel {word:#010x}, native {:#010x}", case.name, native.encode());
+    }
+}
+
+#[test]
+fn golden_packets_are_counted_the_same_in_every_mode() {
+    if !privileged("golden_packets_are_counted_the_same_in_every_mode") {
+        return;
+    }
+    for mode in Mode::ALL {
+        let kernel = kernel();
+        let model = golden::model();
+        // Sampling off: events and stamps depend on the CPU that a test run lands on.
+        let config = Config::new(mode).with_event_shift(31).with_latency_shift(31);
+        kernel.tables.set_control(WORD_CONFIG, config.word()).unwrap();
+        model.set_control(WORD_CONFIG, config.word());
+        for case in golden::cases() {
+            let outcome = filter(&case.frame[..], &model);
+            let action = test_run(kernel.loaded.guard.as_fd(), &case.frame).unwrap();
+            assert_eq!(action, if outcome.drop { XDP_DROP } else { XDP_PASS }, "{}", case.name);
+        }
+        for slot in (0..COUNTER_SLOTS).filter(|slot| *slot != SLOT_EVENTS_LOST) {
+            assert_eq!(kernel.counters.slot(slot).packets, model.counted(slot), "slot {slot}, mode {}", mode.as_str());
+        }
+    }
+}
+
+#[test]
+fn mutated_packets_get_the_same_verdict_in_the_kernel() {
+    if !privileged("mutated_packets_get_the_same_verdict_in_the_kernel") {
+        return;
+    }
+    let kernel = kernel();
+    let cases = golden::cases();
+    let model = golden::model();
+    let mutation = (
+        any::<prop::sample::Index>(),
+        prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
+        any::<prop::sample::Index>(),
+        any::<bool>(),
+    );
+    let mut runner = TestRunner::new(ProptestConfig { cases: 5000, failure_persistence: None, ..ProptestConfig::default() });
+    let result = runner.run(&mutation, |(index, changes, cut, whole)| {
+        let mut frame = index.get(&cases).frame.clone();
+        for (position, value) in changes {
+            let position = position.index(frame.len());
+            frame[position] = value;
+        }
+        if !whole {
+            frame.truncate(14.max(cut.index(frame.len()) + 1));
+        }
+        // The switch of the config word is off on both sides: the control array is zero.
+        let word = test_run(kernel.loaded.explain.as_fd(), &frame).unwrap();
+        prop_assert_eq!(word, inspect(&frame[..], &model).encode(), "{:02x?}", frame);
+        Ok(())
+    });
+    result.unwrap();
+}
+
+#[test]
+fn the_maps_of_an_instance_fit_their_budget() {
+    if !privileged("the_maps_of_an_instance_fit_their_budget") {
+        return;
+    }
+    let kernel = kernel();
+    let mut total = 0;
+    for name in MAPS {
+        let fd = guard::kernel::sys::open_pin(&kernel.folder.path().join(name), 0).unwrap();
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).unwrap();
+        let line = info.lines().find(|line| line.starts_with("memlock:")).unwrap();
+        total += line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap();
+    }
+    assert!(total > 1 << 20);
+    // Counters and rows grow with the CPUs; the rest is fixed.
+    let per_cpu = guard::reader::mapped_bytes(load::cpus().unwrap()).iter().map(|(_, bytes)| *bytes as u64).sum::<u64>();
+    eprintln!("maps: {} KiB, of it {} KiB per-CPU arrays", total / 1024, per_cpu / 1024);
+    assert!(total - per_cpu <= 12 << 20, "{total} bytes, {per_cpu} of them per CPU");
+}
