@@ -1,0 +1,1 @@
+//! The devnet as it ships: real nodes, real guards, real load. See docs/guide/devnet.md.
