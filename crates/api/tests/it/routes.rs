@@ -4,7 +4,7 @@ use api::info::*;
 use serde_json::{Value, json};
 use types::{BatchId, BlockHash, ChainId, TxId};
 
-use crate::backend::{Frozen, Lie, ask, get, router, send};
+use crate::backend::{Frozen, Lie, ask, file, get, router, send};
 
 /// The contract: a change here is a change for every user.
 #[tokio::test]
@@ -89,6 +89,10 @@ async fn the_rest_answers_its_types() {
     assert_eq!(ask(&router, "/health").await.json(), json!({ "status": "ok" }));
     let metrics = ask(&router, "/metrics").await;
     assert!(metrics.content_type.starts_with("application/openmetrics-text") && metrics.text.contains("ebpf_node_height 0"));
+    for message in file("messages.json")["messages"].as_array().unwrap() {
+        let series = format!("ebpf_node_messages_received_total{{kind={}}} 0", message["kind"]);
+        assert!(metrics.text.contains(&series), "{series}");
+    }
     assert_eq!(ask(&router, "/ready").await.status, 200);
     let syncing = api::router(Frozen::new(Lie::Header), &api::Config::default());
     let answer = ask(&syncing, "/ready").await;

@@ -68,6 +68,17 @@ async fn each_gets_its_verdict() {
 }
 
 #[tokio::test]
+async fn a_refused_body_says_what_is_missing() {
+    let mut value = json!([transfer(1)]);
+    value[0]["transaction"].as_object_mut().unwrap().remove("nonce");
+    let answer = send(&router(), "POST", PATH, JSON, value.to_string()).await;
+    let message = answer.json()["error"]["message"].as_str().unwrap().to_owned();
+    assert!(answer.status == 400 && message.contains("missing field `nonce`"), "{message}");
+    let long = json!({ "x".repeat(100_000): 1 }).to_string();
+    assert!(send(&router(), "POST", PATH, JSON, long).await.text.len() < 1_000);
+}
+
+#[tokio::test]
 async fn bodies_that_are_none_are_refused() {
     let router = router();
     let long: Vec<SignedTransaction> = (0..513).map(transfer).collect();
