@@ -3,6 +3,7 @@
 //! ```text
 //! signer      the rules: only what is durable, only what contradicts nothing
 //! record      what a journal record says
+//! journal     the journal's bytes
 //! disk        the port to the journal's disk
 //! file        the disk as a file
 //! key         the key file
@@ -13,6 +14,7 @@
 
 mod disk;
 pub mod file;
+mod journal;
 pub mod key;
 mod record;
 mod signer;
@@ -20,4 +22,6 @@ mod signer;
 pub use disk::Disk;
 pub use key::ValidatorKey;
 pub use record::{Attach, Record};
-pub use signer::{OpenError, Plain, SignError, Signer};
+#[cfg(feature = "planted-bugs")]
+pub use signer::Bugs;
+pub use signer::{Config, OpenError, Plain, SignError, Signer};
