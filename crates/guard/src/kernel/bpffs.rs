@@ -1,5 +1,6 @@
 //! The directory of pins: on a bpf file system, named after the instance and the map layout.
 
+use nix::sys::statfs::FsType;
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -10,11 +11,11 @@ pub const DEFAULT: &str = "/sys/fs/bpf/ebpf-guard";
 /// Where the system mounts its bpf file system.
 const SYSTEM_MOUNT: &str = "/sys/fs/bpf";
 /// Magic number of the bpf file system.
-const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+const BPF_FS_MAGIC: libc::c_long = 0xcafe_4a11;
 
 /// Whether the path lies on a bpf file system.
 pub fn is_bpffs(path: &Path) -> bool {
-    nix::sys::statfs::statfs(path).is_ok_and(|status| status.filesystem_type().0 as i64 == BPF_FS_MAGIC)
+    nix::sys::statfs::statfs(path).is_ok_and(|status| status.filesystem_type() == FsType(BPF_FS_MAGIC))
 }
 
 /// Makes sure that `path` is a directory on a bpf file system: creates it on one, or mounts one (the system's place if the path

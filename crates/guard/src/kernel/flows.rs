@@ -67,6 +67,19 @@ impl FlowKey {
     }
 }
 
+/// A flow to announce.
+#[derive(Clone, Copy, Debug)]
+pub struct Announcement<'a> {
+    /// Its name.
+    pub key: FlowKey,
+    /// Its class.
+    pub class: FlowKind,
+    /// The peer: flows with the same label share a row.
+    pub label: &'a str,
+    /// The tick now.
+    pub now: u64,
+}
+
 struct Flow {
     class: FlowKind,
     label: String,
@@ -177,11 +190,9 @@ impl Flows {
         tables: &Tables,
         clock: &Clock,
         budgets: &Budgets,
-        now: u64,
-        key: FlowKey,
-        class: FlowKind,
-        label: &str,
+        announcement: Announcement<'_>,
     ) -> Result<(Option<u32>, u32), FlowError> {
+        let Announcement { key, class, label, now } = announcement;
         self.check_limits(&key, class, label)?;
         let (class_number, budget) = match class {
             FlowKind::Floor => (FlowClass::Floor, budgets.floor),
@@ -189,7 +200,7 @@ impl Flows {
             FlowKind::Dialing => (FlowClass::Dialing, budgets.dialing),
         };
         let expiry = if class == FlowKind::Dialing { now.saturating_add(clock.ticks(DIALING_MS)) } else { u64::MAX };
-        let (row, generation) = self.row(label);
+        let (row, generation) = self.row(&key, label);
         let burst = budget.burst.saturating_mul(kernel_shared::bucket::UNITS as u32);
         let value = FlowValue::new(class_number, row, generation, clock.rate(budget.rate), burst, expiry, now);
         let written = match wire4(key.address) {
@@ -280,13 +291,24 @@ impl Flows {
         self.rows.iter().map(info).collect()
     }
 
-    /// The row of a label: the one it has, else a free one, else one that nobody uses any more, else none.
-    fn row(&mut self, label: &str) -> (u32, u32) {
+    /// The row of a label: the one it has, else the one that its flow had before a restart, else a free one, else one that nobody
+    /// uses any more, else none. Without a label there is no row.
+    fn row(&mut self, key: &FlowKey, label: &str) -> (u32, u32) {
+        if label.is_empty() {
+            return (ROW_NONE, 0);
+        }
         if let Some(row) = self.by_label.get(label)
             && let Some(owner) = self.rows.get(row)
-            && !label.is_empty()
         {
             return (*row, owner.generation);
+        }
+        if let Some(row) = self.flows.get(key).map(|flow| flow.row)
+            && let Some(owner) = self.rows.get_mut(&row)
+            && owner.label.is_empty()
+        {
+            owner.label = label.to_string();
+            self.by_label.insert(label.to_string(), row);
+            return (row, owner.generation);
         }
         let free = (0..ROWS_MAX).find(|row| !self.rows.contains_key(row));
         let abandoned = || self.rows.iter().find(|(_, owner)| owner.flows == 0).map(|(row, _)| *row);

@@ -6,7 +6,7 @@ use super::{
     bpffs,
     clock::{Clock, unix_ms},
     events::Hub,
-    flows::{Budgets, FlowError, FlowKey, Flows},
+    flows::{Announcement, Budgets, FlowError, FlowKey, Flows},
     load::{self, LoadError},
     netlink,
     tables::{self, TableError, Tables},
@@ -354,7 +354,8 @@ impl Guard {
             return refuse(ErrorCode::Limit, format!("a label has at most {TEXT_BYTES_MAX} bytes"));
         }
         let now = self.clock.now(&self.tables)?;
-        let (row, generation) = self.flows.add(&self.tables, &self.clock, &self.options.budgets, now, key, class, label)?;
+        let (row, generation) =
+            self.flows.add(&self.tables, &self.clock, &self.options.budgets, Announcement { key, class, label, now })?;
         Ok(Response::Flow { row, generation })
     }
 

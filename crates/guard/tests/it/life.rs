@@ -1,6 +1,6 @@
 //! Life cycle: death, adoption, foreign programs, detaching, privileges.
 
-use crate::support::{INTERFACE, Lab, SUSPECT4, pins};
+use crate::support::{INTERFACE, Lab, MARKER4, SUSPECT4, pins};
 use guard::Request;
 use nix::sys::signal::Signal;
 use types::Offence;
@@ -11,7 +11,8 @@ fn a_killed_guard_leaves_its_filter_and_the_next_one_adopts_it() {
     let mut guard = lab.start(&["--mode", "enforce"]);
     let mut line = lab.line4();
     guard.ban(SUSPECT4, 600_000, Offence::BadSignature);
-    guard.ask(&crate::support::flow("10.77.0.5", 1, guard::FlowKind::Known, "peer"));
+    let peer = crate::support::flow(MARKER4, 4001, guard::FlowKind::Known, "peer");
+    let row = guard.ask(&peer);
     assert_eq!(line.send(5), 0);
     let before = lab.program_id().unwrap();
     guard.signal(Signal::SIGKILL);
@@ -23,8 +24,11 @@ fn a_killed_guard_leaves_its_filter_and_the_next_one_adopts_it() {
     assert_eq!((stats.mode.as_str(), stats.xdp_mode.as_str(), stats.bans, stats.flows), ("enforce", "native", 1, 1));
     assert_eq!(stats.dropped["banned_bad_signature"], 12);
     assert_ne!(lab.program_id(), Some(before), "the program is swapped for this binary's");
+    // A peer that is announced again goes on counting in its row.
+    assert_eq!(guard.ask(&peer), row);
     assert_eq!(line.send(1), 0);
-    assert_eq!(guard.stats().dropped["banned_bad_signature"], 13);
+    let stats = guard.stats();
+    assert_eq!((stats.dropped["banned_bad_signature"], stats.rows[0].label.as_str(), stats.rows[0].packets), (13, "peer", 3));
     guard.ask(&Request::Unban { address: SUSPECT4.parse().unwrap() });
     assert_eq!(line.send(2), 2);
 }

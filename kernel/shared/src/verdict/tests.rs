@@ -113,7 +113,9 @@ fn a_row_that_changes_its_owner_starts_at_zero() {
     let frame = frame_of(Reason::Stranger);
     for generation in [1, 2] {
         model.add_flow4(key, FlowValue::new(FlowClass::Known, 3, generation, 0, 2048, u64::MAX, 1_000));
-        (0..5).for_each(|_| drop(filter(&frame[..], &model)));
+        for _ in 0..5 {
+            filter(&frame[..], &model);
+        }
         let row = model.row(3).unwrap();
         assert_eq!((row.generation.load(), row.packets.load(), row.dropped.load()), (generation as u64, 2, 3));
         assert_eq!(row.bytes.load(), 2 * frame.len() as u64);
