@@ -7,6 +7,9 @@ use types::{BatchId, BlockHash, IDS_MAX, Message, PublicKey, Tick};
 use crate::input::Peer;
 use crate::replica::Replica;
 
+/// How often the pause between two tries doubles: once for each round of all candidates, up to the idle interval.
+const DOUBLINGS_MAX: usize = 16;
+
 /// One missing thing.
 #[derive(Clone, Copy, Debug, Default)]
 struct Fetch {
@@ -34,6 +37,13 @@ impl Fetches {
     /// Whether a block was asked for.
     pub(crate) fn is_asked_block(&self, hash: &BlockHash) -> bool {
         self.blocks.contains_key(hash)
+    }
+
+    /// Somebody new is there to be asked: pauses that grew long end.
+    pub(crate) fn ask_soon(&mut self, now: Tick) {
+        for fetch in self.batches.values_mut().chain(self.blocks.values_mut()) {
+            *fetch = Fetch { next: now, tries: 0 };
+        }
     }
 
     pub(crate) fn due(&self) -> Option<Tick> {
@@ -92,7 +102,8 @@ impl<D: signer::Disk> Replica<D> {
         if fetch.tries >= candidates.len() {
             candidates.extend(self.peers.iter().map(|(peer, _)| peer));
         }
-        fetch.next = now.plus_ms(self.config.resend_ms);
+        let pause = self.config.resend_ms << (fetch.tries / candidates.len().max(1)).min(DOUBLINGS_MAX);
+        fetch.next = now.plus_ms(pause.min(self.config.consensus.idle_interval_ms));
         let peer = *candidates.get(fetch.tries % candidates.len().max(1))?;
         fetch.tries += 1;
         Some(peer)

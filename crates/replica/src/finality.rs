@@ -168,7 +168,11 @@ impl<D: signer::Disk> Replica<D> {
         }
         let (block, batches) = match self.mempool.next_execution() {
             Execution::Idle => return false,
-            Execution::Missing(..) => return false,
+            Execution::Missing(height, _) => {
+                // What the next block lacks shows only when it is its turn.
+                self.fetch_due |= self.execution_waits.replace(height) != Some(height);
+                return false;
+            }
             Execution::Ready(block, batches) => (block, batches),
         };
         let height = block.header.height;
@@ -234,7 +238,7 @@ impl<D: signer::Disk> Replica<D> {
         }
         wanted.sort_by_key(|want| want.what);
         wanted.dedup_by_key(|want| want.what);
-        wanted.retain(|want| self.mempool.block(&want.what).is_none());
+        wanted.retain(|want| self.held_block(&want.what).is_none());
         wanted
     }
 

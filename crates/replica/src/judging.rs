@@ -77,8 +77,6 @@ impl<D: signer::Disk> Replica<D> {
             return;
         }
         self.judge_due = false;
-        let view = self.engine.view();
-        self.judging = self.judging.split_off(&view);
         let views: Vec<View> = self.judging.keys().copied().collect();
         for view in views {
             self.judge(view, now, unix);

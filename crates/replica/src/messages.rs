@@ -26,6 +26,7 @@ impl<D: signer::Disk> Replica<D> {
             self.reannounce(peer);
             self.tell(consensus::Input::PeerConnected(key), now);
         }
+        self.fetches.ask_soon(now);
         self.fetch_again();
     }
 
@@ -165,14 +166,13 @@ impl<D: signer::Disk> Replica<D> {
             return;
         }
         let Some(from) = self.peers.get(peer).and_then(|state| state.validator) else { return };
-        let ahead = statement.view.since(self.engine.view());
-        if statement.view <= self.engine.final_view() || ahead > self.config.consensus.future_views_max {
-            return;
-        }
         let block_meta = meta(&block);
+        let ahead = statement.view.since(self.engine.view());
+        let near = statement.view > self.engine.final_view() && ahead <= self.config.consensus.future_views_max;
         // One block a view, and those that were asked for: an equivocating leader fills no memory.
         let first = !self.proposed.contains_key(&statement.view);
-        if first || self.fetches.is_asked_block(&block_meta.digest) || self.is_judged(&block_meta.digest) {
+        let wanted = self.fetches.is_asked_block(&block_meta.digest) || self.is_judged(&block_meta.digest);
+        if near && (first || wanted) {
             self.proposed.insert(statement.view, block_meta.digest);
             if self.mempool.add_block(Arc::new(block)) {
                 self.judge_again();

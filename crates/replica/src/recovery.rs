@@ -1,13 +1,13 @@
 //! The start, in this order: storage tip → the signer's cut check → held batches and headers → journal → the view above the
 //! highest certificate. Connecting and re-sending follow by themselves.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use consensus::{Context, Engine, OwnVote, Recovered};
 use mempool::{Mempool, Tip};
 use signer::{Record, Signer};
-use types::{Block, BlockHash, Certificate, ChainId, Epoch, EpochRecord, Height, Kind, Tick, UnixMs};
+use types::{BatchId, Block, BlockHash, Certificate, ChainId, Epoch, EpochRecord, Height, Kind, Tick, UnixMs};
 
 use crate::boot::{Boot, BootError};
 use crate::claims::Claims;
@@ -89,6 +89,7 @@ impl<D: signer::Disk> Replica<D> {
             forward_at: None,
             forward_turn: 0,
             execute_more: false,
+            execution_waits: None,
             pending: BTreeMap::new(),
             next_token: 0,
             verifying: 0,
@@ -203,8 +204,13 @@ fn restore_mempool(
         let nonempty = block.map_or(!executed.receipts.is_empty(), |block| !block.body.batches.is_empty());
         mempool.restore_executed(executed.height, Some(executed.state_root), &executed.receipts, nonempty);
     }
+    let unexecuted = boot.blocks.iter().filter(|block| block.header.height > boot.ledger.height());
+    let needed: BTreeSet<BatchId> = unexecuted.flat_map(|block| block.body.batches.iter().copied()).collect();
     for batch in &boot.batches {
-        mempool.hold(Arc::clone(batch));
+        // Batches of epochs before the last can't be cited any more, and nobody would take them from this node.
+        if needed.contains(&batch.id()) || batch.header.epoch.next() >= epoch.record.epoch {
+            mempool.hold(Arc::clone(batch));
+        }
     }
     for block in journal_blocks(journal, epoch.record.epoch) {
         mempool.add_block(block);
@@ -225,7 +231,7 @@ fn restore_claims(boot: &Boot) -> Claims {
         claims.restore(own.height, own.state_root, &own.receipts);
     }
     for pair in boot.blocks.windows(2) {
-        if pair[1].header.executed > executed {
+        if pair[1].header.executed > executed.max(pair[0].header.executed) {
             claims.restore_claim(&pair[1].header, pair[0].header.executed);
         }
     }

@@ -107,6 +107,8 @@ pub struct Replica<D: signer::Disk> {
     pub(crate) forward_turn: usize,
     /// Whether the next block can be executed at once, but this input's turn is over.
     pub(crate) execute_more: bool,
+    /// The height whose batches are missing.
+    pub(crate) execution_waits: Option<Height>,
     pub(crate) pending: BTreeMap<Token, Pending>,
     pub(crate) next_token: u64,
     pub(crate) verifying: usize,

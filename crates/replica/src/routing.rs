@@ -52,7 +52,11 @@ impl<D: signer::Disk> Replica<D> {
                 self.send_all(to, message);
             }
             Ask::SendProposal { to, head, admitting } => self.send_proposal(to, head, admitting),
-            Ask::Entered { view, leader } => self.event(Event::Entered { epoch, view, leader }),
+            Ask::Entered { view, leader } => {
+                self.judging = self.judging.split_off(&view);
+                self.building = None;
+                self.event(Event::Entered { epoch, view, leader });
+            }
             Ask::Nullifying { view, reason } => self.event(Event::Nullifying { epoch, view, reason }),
             Ask::Notarized(certificate) => {
                 let statement = certificate.statement;

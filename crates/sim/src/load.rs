@@ -117,7 +117,7 @@ impl World {
             .iter()
             .filter(|(id, (at, life))| {
                 let instance = &self.instances[*at];
-                let alive = instance.honest && instance.life == *life;
+                let alive = instance.honest && instance.life == *life && instance.node < self.plan.validators;
                 let ended = self.chain.receipt(id).is_some() || self.clients.dropped.contains(&(**id, *at, *life));
                 alive && !ended
             })

@@ -110,6 +110,7 @@ impl World {
         let chaos = self.plan.chaos_ms;
         self.after_ms(0, Event::Load);
         self.after_ms(1, Event::Partition);
+        self.after_ms(1, Event::Mischief);
         if self.instances.len() > self.reach.len() && !self.options.over_third {
             self.after_ms(1, Event::Twins);
         }
@@ -195,7 +196,8 @@ impl World {
         let level = self.honest().all(|(_, node)| {
             node.replica.as_ref().is_some_and(|replica| {
                 let summary = replica.summary();
-                let idle = node.muted || replica.pool().transactions == 0;
+                // What a follower forwarded into a crash is forwarded again some heights later: an idle chain has none.
+                let idle = node.muted || !summary.validator || replica.pool().transactions == 0;
                 summary.height == top && summary.executed == top && idle
             })
         });

@@ -224,9 +224,11 @@ impl World {
 
     /// A bad machine acts unasked.
     pub(crate) fn mischief(&mut self) {
-        if self.hushed || !self.dice.chance(20) {
+        if self.hushed {
             return;
         }
+        let pause = self.dice.range(5, 60);
+        self.after_ms(pause, Event::Mischief);
         let bad: Vec<usize> = (0..self.instances.len()).filter(|at| !self.instances[*at].adversaries.is_empty()).collect();
         if bad.is_empty() {
             return;
@@ -356,6 +358,10 @@ fn brief(message: &Message) -> String {
         Message::Certificates(list) => {
             format!("certificates {}", list.iter().map(|c| said(&c.statement)).collect::<Vec<_>>().join(", "))
         }
+        Message::Announce(ids) => format!("announce {ids:?}"),
+        Message::FetchBatches(ids) => format!("fetch batches {ids:?}"),
+        Message::FetchBlock(hash) => format!("fetch block {hash:?}"),
+        Message::Batch(batch) => format!("batch {:?} of {:?} expiry {}", batch.id(), batch.header.author, batch.header.expiry),
         Message::Sync(height) => format!("sync from {height}"),
         Message::SyncBlocks(sync) => format!("{} synced blocks, certificate {}", sync.blocks.len(), sync.certificate.is_some()),
         Message::Status(status) => format!("{status:?}"),

@@ -177,9 +177,10 @@ impl Store {
         let ledger = Ledger::restore(image).map_err(|error| error.to_string())?;
         let tip = image.finals.last_key_value().map(|(_, block)| block);
         let tip_height = tip.map(|tip| tip.block.header.height).unwrap_or_default();
-        let named = tip.map(|tip| tip.block.header.executed).unwrap_or_default();
+        let at_ledger = image.finals.get(&ledger.height());
+        let named = at_ledger.map(|block| block.block.header.executed).unwrap_or_default();
         let life = genesis.epochs[0].params.batch_life;
-        let lowest = Height(tip_height.0.saturating_sub(life)).min(named).min(ledger.height());
+        let lowest = Height(tip_height.0.saturating_sub(life)).min(ledger.height().prev());
         let blocks: Vec<_> = image.finals.range(lowest.next()..).map(|(_, block)| Arc::clone(&block.block)).collect();
         let cited: Vec<BatchId> = blocks
             .iter()
@@ -191,7 +192,7 @@ impl Store {
             genesis: genesis.clone(),
             epochs: image.epochs.values().cloned().collect(),
             tip: tip.and_then(|tip| tip.certificate.clone()),
-            executed: image.executed.range(named.next()..=ledger.height().max(named)).map(|(_, e)| e.clone()).collect(),
+            executed: image.executed.range(named.next()..).map(|(_, executed)| executed.clone()).collect(),
             blocks,
             batches: image.batches.values().filter(|batch| useful(batch)).map(Arc::clone).collect(),
             ledger,

@@ -44,6 +44,8 @@ pub enum Event {
     Partition,
     /// Twins see other parts of the network.
     Twins,
+    /// A bad machine acts unasked.
+    Mischief,
     /// A client sends a transaction.
     Load,
 }
@@ -251,7 +253,6 @@ impl World {
                 return stop(self);
             }
             self.happen(event);
-            self.mischief();
         }
     }
 
@@ -278,6 +279,7 @@ impl World {
             Event::PowerLoss => self.power_loss(),
             Event::Partition => self.partition(),
             Event::Twins => self.split_twins(),
+            Event::Mischief => self.mischief(),
             Event::Load => self.load(),
         }
     }
