@@ -59,11 +59,13 @@ impl Engine {
     pub fn poll_timeout(&self) -> Option<Tick> {
         let mut due: Vec<Tick> = Vec::new();
         due.extend(self.timers.resend_due());
-        let missing = self.leading == Leading::Missing || self.waits_for_certificates();
-        if missing {
-            due.extend(self.timers.fetch_due());
-        } else {
-            due.extend(self.propose_at());
+        let fetch = self.timers.fetch_due();
+        due.extend(self.propose_at().map(|at| match fetch {
+            Some(fetch) if self.leading == Leading::Missing => at.max(fetch),
+            _ => at,
+        }));
+        if self.waits_for_certificates() {
+            due.extend(fetch);
         }
         if self.may_nullify() {
             let (leader, view) = self.deadlines();
