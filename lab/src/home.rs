@@ -54,7 +54,8 @@ pub fn init(program: &Path, home: &Path) -> Result<Identity> {
 }
 
 fn run(program: &Path, arguments: &[&str], home: &Path) -> Result<Vec<u8>> {
-    let output = Command::new(program).args(arguments).arg("--home").arg(home).output();
+    // What it says is shown as one line, so no stack belongs in it.
+    let output = Command::new(program).args(arguments).arg("--home").arg(home).env("RUST_BACKTRACE", "0").output();
     let output = output.with_context(|| format!("run {}", program.display()))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);

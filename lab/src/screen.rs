@@ -11,7 +11,7 @@ pub struct Row {
     pub name: String,
     /// `native`, `generic`, `none`, or `-` without a guard.
     pub xdp_mode: String,
-    /// Packets passed on protected ports.
+    /// Packets passed, on protected ports and others.
     pub passed: u64,
     /// Packets dropped.
     pub dropped: u64,

@@ -136,7 +136,11 @@ impl Summary {
             let passed: u64 = packets.passed.values().sum();
             let dropped: u64 = packets.dropped.values().sum();
             let mode = if packets.xdp_mode.is_empty() { "no answer" } else { packets.xdp_mode.as_str() };
-            writeln!(out, "  packets       {name}: {passed} passed, {dropped} dropped ({mode})")?;
+            let others = packets.out_of_scope;
+            writeln!(
+                out,
+                "  packets       {name}: {passed} passed to protected ports, {others} to others, {dropped} dropped ({mode})"
+            )?;
         }
         let restarts: u32 = self.restarts.values().sum();
         writeln!(out, "  errors        {} in the logs, {restarts} restarts", self.log_errors)?;

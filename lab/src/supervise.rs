@@ -129,6 +129,8 @@ impl Service {
         }
         command.arg("--").args(&spec.command).current_dir(&spec.folder);
         command.stdout(log.try_clone().context("share the log")?).stderr(log);
+        // Logs are read by programs.
+        command.env("NO_COLOR", "1");
         // A group of its own: Ctrl-C in the terminal reaches the runner alone, which then stops the rest in order.
         command.process_group(0);
         let what = || format!("start {}", spec.command.first().map(|p| p.display().to_string()).unwrap_or_default());

@@ -370,7 +370,7 @@ impl Member {
         Row {
             name: self.place.name.clone(),
             xdp_mode: if self.packets.xdp_mode.is_empty() { "-".to_owned() } else { self.packets.xdp_mode.clone() },
-            passed: self.packets.passed.values().sum(),
+            passed: self.packets.passed.values().sum::<u64>() + self.packets.out_of_scope,
             dropped: self.packets.dropped.values().sum(),
             status: status.to_owned(),
         }
