@@ -1,7 +1,9 @@
 //! The project's own habits, as subcommands: `cargo xtask --help`.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod deps;
 mod kernel;
+mod tidy;
 
 use clap::{Parser, Subcommand};
 use std::path::{Path, PathBuf};
@@ -20,11 +22,17 @@ enum Task {
         #[command(subcommand)]
         task: kernel::Task,
     },
+    /// The house's rules: module docs, sizes of files and functions, banned text, links, manifests.
+    Tidy,
+    /// The dependency table: which package may depend on which, and what it must never contain.
+    CheckDeps,
 }
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().task {
         Task::Kernel { task } => kernel::run(task, &root()),
+        Task::Tidy => tidy::run(&root()),
+        Task::CheckDeps => deps::run(&root()),
     }
 }
 
