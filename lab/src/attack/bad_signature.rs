@@ -27,6 +27,8 @@ const READMIT_MAX: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(20);
 const SEND_EVERY: Duration = Duration::from_millis(50);
 const BAD_TRANSACTIONS: u64 = 16;
+/// Heights that they claim to be valid for.
+const LIFE: u64 = 1_000;
 const SPOOFED_PACKETS: u32 = 200;
 /// The reason that the guard counts such drops under.
 const REASON: &str = "banned_bad_signature";
@@ -67,10 +69,11 @@ async fn attack(options: &Options, state: &State, target: &Node, me: Ipv4Addr, o
     story.did("completed the handshake as a node that is no validator");
     let before = Watch { dropped: dropped(&stats(target)?), metric: metric(outside, target).await };
 
+    let garbage = Message::Transactions(bad_transactions(state, height_of(outside, target).await?));
     let offence = Instant::now();
-    handle.send(peer, &Message::Transactions(bad_transactions(state))).context("send bad transactions")?;
+    handle.send(peer, &garbage).context("send bad transactions")?;
     story.did(&format!("sent {BAD_TRANSACTIONS} transactions whose signatures do not verify"));
-    let dropped = wait_for_drop(&handle, peer, target, &before, state).await?;
+    let dropped = wait_for_drop(&handle, peer, target, &before, &garbage).await?;
     match dropped {
         Some(at) => story.saw(
             at.duration_since(offence) <= DROP_WITHIN,
@@ -119,15 +122,15 @@ async fn connected(events: &mut Events, within: Duration) -> Option<u64> {
     tokio::time::timeout(within, wait).await.ok().flatten()
 }
 
-/// Well-formed transfers of a funded account, each with one bit of its signature flipped.
-fn bad_transactions(state: &State) -> Vec<SignedTransaction> {
+/// Well-formed transfers of a funded account that would be taken at this height, but for one flipped bit of the signature.
+fn bad_transactions(state: &State, height: Height) -> Vec<SignedTransaction> {
     let key = AccountKey::development(0);
     let transfer = |nonce: u64| {
         let transaction = Transaction {
             chain: state.chain_id,
             sender: key.public(),
             nonce: Nonce(nonce),
-            expiry: Height(u64::from(u16::MAX)),
+            expiry: height.plus(LIFE),
             action: Action::Transfer { to: chain::account_address(1), amount: Amount(1), memo: Vec::new() },
         };
         let mut signed = transaction.sign(&key);
@@ -138,7 +141,7 @@ fn bad_transactions(state: &State) -> Vec<SignedTransaction> {
 }
 
 /// Goes on sending, as attackers do, until the guard counts a drop.
-async fn wait_for_drop(handle: &Handle, peer: u64, target: &Node, before: &Watch, state: &State) -> Result<Option<Instant>> {
+async fn wait_for_drop(handle: &Handle, peer: u64, target: &Node, before: &Watch, garbage: &Message) -> Result<Option<Instant>> {
     let deadline = Instant::now() + 2 * DROP_WITHIN;
     let mut next_send = Instant::now() + SEND_EVERY;
     while Instant::now() < deadline {
@@ -149,7 +152,7 @@ async fn wait_for_drop(handle: &Handle, peer: u64, target: &Node, before: &Watch
             next_send = Instant::now() + SEND_EVERY;
             // Once the node has closed the connection this fails; what then meets the guard are the kernel's and the
             // dialler's own packets.
-            let _ = handle.send(peer, &Message::Transactions(bad_transactions(state)));
+            let _ = handle.send(peer, garbage);
         }
         tokio::time::sleep(POLL).await;
     }
@@ -259,6 +262,12 @@ async fn wait_for_metric(outside: &Outside, target: &Node, before: f64) -> bool 
         tokio::time::sleep(POLL).await;
     }
     false
+}
+
+async fn height_of(outside: &Outside, target: &Node) -> Result<Height> {
+    let text = outside.get(&format!("{}/api/v1/node/info", target.api_url)).await?;
+    let info: api::info::NodeInfo = serde_json::from_str(&text).context("node info")?;
+    Ok(info.height)
 }
 
 async fn peers_of(outside: &Outside, target: &Node) -> usize {
