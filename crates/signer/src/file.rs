@@ -13,7 +13,7 @@ pub const PREALLOCATED_BYTES: u64 = 4 << 20;
 /// A full journal grows by this many bytes at once.
 pub const GROWTH_BYTES: u64 = 1 << 20;
 
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// A preallocated file that is locked against other processes while this value lives.
 #[derive(Debug)]

@@ -30,7 +30,7 @@ pub struct Node {
 
 enum Wire {
     Message(Message),
-    Proposal(SignedStatement, BlockMeta, Option<Certificate>),
+    Proposal(Box<(SignedStatement, BlockMeta, Option<Certificate>)>),
 }
 
 type Filter = Box<dyn FnMut(PublicKey, PublicKey, Option<Kind>) -> bool>;
@@ -111,7 +111,7 @@ impl World {
                     let block = self.blocks[&head.statement.digest];
                     for peer in self.targets(me, to) {
                         let at = self.now.plus_ms(HOP_MS);
-                        self.wires.push_back((at, me, peer, Wire::Proposal(head, block, admitting.clone())));
+                        self.wires.push_back((at, me, peer, Wire::Proposal(Box::new((head, block, admitting.clone())))));
                     }
                 }
                 Effect::Finalized(certificate) => {
@@ -175,7 +175,8 @@ impl World {
         }
         self.messages += 1;
         match wire {
-            Wire::Proposal(head, block, admitting) => {
+            Wire::Proposal(proposal) => {
+                let (head, block, admitting) = *proposal;
                 self.certificates(i, admitting);
                 self.tell(i, Input::Proposal { head, block, from });
             }

@@ -1,4 +1,5 @@
 //! The signer over a simulated disk and over a real file.
+#![allow(clippy::unwrap_used)]
 
 mod crash;
 mod memory;
