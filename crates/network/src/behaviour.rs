@@ -29,7 +29,7 @@ use crate::event::{Connected, Counters, Event, Link, Refusal, add};
 use crate::handler::{Handler, Open, Report};
 use crate::inbox::CONTROL_MAX;
 use crate::lane::{Ended, Shared};
-use crate::peers::{Peer, Peers};
+use crate::peers::{Peer, Peers, printable};
 use crate::seats::{Applicant, Arrivals, Seats};
 use crate::sessions::{Greeted, Sessions, Side, Step};
 use crate::targets::{Attempt, Targets};
@@ -59,6 +59,8 @@ struct Connection {
     greeted: Option<(Lane, Option<PublicKey>)>,
     /// Its standing peer.
     peer: Option<u64>,
+    rtt: Option<Duration>,
+    agent: Option<String>,
     closing: bool,
 }
 
@@ -166,19 +168,39 @@ impl Behaviour {
         if std::mem::replace(&mut entry.closing, true) {
             return;
         }
-        let peer_id = entry.peer_id;
+        let (peer_id, address) = (entry.peer_id, entry.address);
         if let Some(refusal) = refusal {
             self.counters.refuse(refusal);
-            tracing::debug!(%peer_id, %connection, reason = refusal.as_str(), "closing");
+            let reason = refusal.as_str();
+            // Whom we were told to dial, and can't talk with, is the operator's business; strangers may not fill his log.
+            match refusal {
+                Refusal::Chain | Refusal::Version if entry.dialed.is_some() => {
+                    tracing::warn!(%peer_id, %address, reason, "configured peer is of another network");
+                }
+                _ => tracing::debug!(%peer_id, %address, %connection, reason, "closing"),
+            }
         }
         let connection = CloseConnection::One(connection);
         self.actions.push_back(Action::Swarm(ToSwarm::CloseConnection { peer_id, connection }));
     }
 
-    /// The standing peer of a connection, and the lane.
-    pub(crate) fn standing(&self, connection: ConnectionId) -> Option<(Arc<Peer>, Lane)> {
-        let entry = self.connections.get(&connection)?;
-        Some((self.peers.get(entry.peer?)?, entry.greeted?.0))
+    /// A round trip was measured.
+    pub(crate) fn measured(&mut self, connection: ConnectionId, rtt: Duration) {
+        let Some(entry) = self.connections.get_mut(&connection) else { return };
+        entry.rtt = Some(rtt);
+        if let (Some(peer), Some((lane, _))) = (entry.peer.and_then(|peer| self.peers.get(peer)), entry.greeted) {
+            peer.set_rtt(lane, rtt);
+        }
+    }
+
+    /// The other end says what it runs. Mostly it does so before its peer stands.
+    pub(crate) fn named(&mut self, connection: ConnectionId, agent: &str) {
+        let Some(entry) = self.connections.get_mut(&connection) else { return };
+        let agent = printable(agent);
+        if let Some(peer) = entry.peer.and_then(|peer| self.peers.get(peer)) {
+            peer.set_agent(&agent);
+        }
+        entry.agent = Some(agent);
     }
 
     fn crowded(&self) -> bool {
@@ -208,7 +230,18 @@ impl Behaviour {
             (Some(_), Transport::Quic) => self.quic_ports.get(&address.is_ipv4()).copied(),
             (Some(_), Transport::Tcp) => None,
         };
-        let connection = Connection { peer_id, address, transport, local_port, dialed, greeted: None, peer: None, closing: false };
+        let connection = Connection {
+            peer_id,
+            address,
+            transport,
+            local_port,
+            dialed,
+            greeted: None,
+            peer: None,
+            rtt: None,
+            agent: None,
+            closing: false,
+        };
         self.connections.insert(id, connection);
         Ok(())
     }
@@ -257,6 +290,12 @@ impl Behaviour {
             self.arrivals.settle(connection);
             if let Some(state) = self.connections.get_mut(&connection) {
                 state.peer = Some(peer);
+                if let (Some((lane, _)), Some(rtt)) = (state.greeted, state.rtt) {
+                    entry.set_rtt(lane, rtt);
+                }
+                if let Some(agent) = &state.agent {
+                    entry.set_agent(agent);
+                }
             }
             let handler = NotifyHandler::One(connection);
             let event = Open(entry.clone());
@@ -450,7 +489,8 @@ impl NetworkBehaviour for Behaviour {
                     Action::Swarm(command) => return Poll::Ready(command),
                     Action::Emit(event) => match self.control.poll_reserve(cx) {
                         // A closed channel ends the network's task, which watches it too.
-                        Poll::Ready(room) => _ = room.and_then(|()| self.control.send_item(*event)),
+                        Poll::Ready(Ok(())) => _ = self.control.send_item(*event),
+                        Poll::Ready(Err(_)) => {}
                         Poll::Pending => {
                             self.actions.push_front(Action::Emit(event));
                             return Poll::Pending;

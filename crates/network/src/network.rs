@@ -26,9 +26,9 @@ use crate::peers::Peers;
 const SUBSTREAMS_MAX: usize = 16;
 /// Substreams of a connection whose protocol is not agreed upon yet.
 const NEGOTIATING_MAX: usize = 8;
-/// QUIC's windows: a full-size message and a half in flight, on one stream; little more in all.
-const QUIC_STREAM_BYTES: u32 = 8 * 1024 * 1024;
-const QUIC_CONNECTION_BYTES: u32 = 10 * 1024 * 1024;
+/// QUIC's windows, what a peer may have us hold unread: two of the largest messages on the lane's stream, a little more in all.
+const QUIC_STREAM_BYTES: u32 = 2 * 1024 * 1024;
+const QUIC_CONNECTION_BYTES: u32 = 2 * 1024 * 1024 + 256 * 1024;
 /// Handler commands and events in flight between the swarm and one connection.
 const CONNECTION_EVENTS: usize = 8;
 
@@ -100,7 +100,13 @@ pub fn spawn(config: Config, keypair: Keypair, hello: &Hello) -> Result<(Handle,
         let listener = listening.map_err(|error| SpawnError::Listen { address, reason: chain(&error) })?;
         swarm.behaviour_mut().lanes.await_listener(listener);
     }
-    let task = tokio::spawn(run(swarm, commands, control, shutdown));
+    let task = tokio::spawn({
+        let peers = handle.peers.clone();
+        async move {
+            run(swarm, commands, control, shutdown).await;
+            peers.clear();
+        }
+    });
     Ok((handle, events, task))
 }
 
@@ -194,19 +200,13 @@ fn on_event(behaviours: &mut Behaviours, event: SwarmEvent<BehavioursEvent>) {
     match event {
         SwarmEvent::NewListenAddr { address, .. } => lanes.emit(Event::Listening(address)),
         SwarmEvent::Behaviour(BehavioursEvent::Ping(ping::Event { connection, result, .. })) => match result {
-            Ok(rtt) => {
-                if let Some((peer, lane)) = lanes.standing(connection) {
-                    peer.set_rtt(lane, rtt);
-                }
-            }
+            Ok(rtt) => lanes.measured(connection, rtt),
             Err(ping::Failure::Timeout) => lanes.close(connection, Some(Refusal::Timeout)),
             // Not to speak ping, or to break its stream, is no reason: what is dead for us is what does not answer.
             Err(error) => tracing::debug!(%connection, %error, "ping failed"),
         },
         SwarmEvent::Behaviour(BehavioursEvent::Identify(identify::Event::Received { connection_id, info, .. })) => {
-            if let Some((peer, _)) = lanes.standing(connection_id) {
-                peer.set_agent(&info.agent_version);
-            }
+            lanes.named(connection_id, &info.agent_version);
         }
         SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "listener"),
         SwarmEvent::ListenerClosed { addresses, reason, .. } => tracing::error!(?addresses, ?reason, "listener closed"),

@@ -72,8 +72,7 @@ impl Peer {
     }
 
     pub(crate) fn set_agent(&self, agent: &str) {
-        let printable = |c: &char| c.is_ascii_graphic() || *c == ' ';
-        *self.agent.lock() = Some(agent.chars().filter(printable).take(AGENT_BYTES_MAX).collect());
+        *self.agent.lock() = Some(printable(agent));
     }
 
     pub(crate) fn info(&self) -> PeerInfo {
@@ -104,6 +103,12 @@ impl Peer {
     }
 }
 
+/// What a peer calls its software, fit for a terminal.
+pub(crate) fn printable(agent: &str) -> String {
+    let printable = |c: &char| c.is_ascii_graphic() || *c == ' ';
+    agent.chars().filter(printable).take(AGENT_BYTES_MAX).collect()
+}
+
 /// By handle.
 #[derive(Default)]
 pub(crate) struct Peers(RwLock<HashMap<u64, Arc<Peer>>>);
@@ -117,6 +122,11 @@ impl Peers {
         self.0.write().remove(&peer)
     }
 
+    /// The network has ended.
+    pub(crate) fn clear(&self) {
+        self.0.write().drain().for_each(|(_, peer)| peer.close());
+    }
+
     pub(crate) fn get(&self, peer: u64) -> Option<Arc<Peer>> {
         self.0.read().get(&peer).cloned()
     }
@@ -126,5 +136,16 @@ impl Peers {
         let mut infos: Vec<PeerInfo> = self.0.read().values().map(|peer| peer.info()).collect();
         infos.sort_by_key(|info| info.peer);
         infos
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_short_and_harmless() {
+        assert_eq!(printable("ebpf-node/0.1\x1b[2J\n\u{202e}"), "ebpf-node/0.1[2J");
+        assert_eq!(printable(&"x".repeat(1000)).len(), AGENT_BYTES_MAX);
     }
 }

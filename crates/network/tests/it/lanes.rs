@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use network::{Handle, SendError, Transport};
-use types::Lane;
+use types::{BlockHash, Hash, Lane, Message};
 
 use crate::world::{Node, Recipe, batch, number, vote};
 
@@ -122,6 +122,22 @@ async fn round_trips(node: &mut Node, peer: u64, count: u64) -> Vec<Duration> {
     times
 }
 
+/// The same with as small a message, one that takes its place in the bulk lane: what a vote would see if it shared it.
+async fn round_trips_in_bulk(node: &mut Node, peer: u64, count: u8) -> Vec<Duration> {
+    let mut times = Vec::new();
+    for n in 0..count {
+        let message = Message::FetchBlock(BlockHash(Hash([n; 32])));
+        let start = Instant::now();
+        while node.handle.send(peer, &message) == Err(SendError::Full) {
+            tokio::task::yield_now().await;
+        }
+        while node.message().await.1 != message {}
+        times.push(start.elapsed());
+    }
+    times.sort();
+    times
+}
+
 /// Prints how votes fare while bulk is saturated; asserts what holds on any machine: all of both arrive.
 async fn measure(transport: Transport) {
     const VOTES: u64 = 2000;
@@ -139,6 +155,9 @@ async fn measure(transport: Transport) {
             match event {
                 network::Event::Message { peer, message, .. } if message.lane() == Lane::Votes => {
                     handle.send(peer, &message).unwrap()
+                }
+                network::Event::Message { peer, message: Message::FetchBlock(hash), .. } => {
+                    handle.send(peer, &Message::FetchBlock(hash)).unwrap();
                 }
                 network::Event::Message { .. } => batches += 1,
                 network::Event::Disconnected { .. } => break,
@@ -171,12 +190,13 @@ async fn measure(transport: Transport) {
     let busy = round_trips(&mut dialer, there, VOTES).await;
     let bytes = dialer.handle.peer(there).unwrap().lanes[1].bytes_out - before;
     let rate = bytes as f64 / start.elapsed().as_secs_f64() / 1e6;
+    let shared = round_trips_in_bulk(&mut dialer, there, 20).await;
     dialer.handle.disconnect(there);
     let sent = flood.await.unwrap();
     let received = echo.await.unwrap();
     let at = |times: &[Duration], percent: usize| times[(times.len() * percent / 100).min(times.len() - 1)].as_secs_f64() * 1e6;
     println!(
-        "{}: vote round trip µs, p50/p99: idle {:.0}/{:.0}, bulk saturated at {rate:.0} MB/s {:.0}/{:.0}, ratio {:.1}/{:.1}",
+        "{}: vote round trip µs, p50/p99: idle {:.0}/{:.0}, bulk saturated at {rate:.0} MB/s {:.0}/{:.0}, ratio {:.1}/{:.1}; in the bulk lane itself {:.0}/{:.0}",
         transport.as_str(),
         at(&idle, 50),
         at(&idle, 99),
@@ -184,6 +204,8 @@ async fn measure(transport: Transport) {
         at(&busy, 99),
         at(&busy, 50) / at(&idle, 50),
         at(&busy, 99) / at(&idle, 99),
+        at(&shared, 50),
+        at(&shared, 99),
     );
     assert_eq!((idle.len() as u64, busy.len() as u64), (VOTES, VOTES));
     assert!(received > 0 && received <= sent);

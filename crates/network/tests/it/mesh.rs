@@ -212,3 +212,24 @@ async fn addresses_are_tried_in_turn() {
     dialer.stop().await;
     listener.stop().await;
 }
+
+/// After the end: events run dry, sends and dials say so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_is_told() {
+    let mut listener = Recipe::new(Transport::Quic).start().await;
+    let mut dialer = Recipe::new(Transport::Quic).peer(&listener.address).start().await;
+    let there = dialer.connected().await.peer;
+    let here = listener.connected().await.peer;
+    let address = listener.address.clone();
+    dialer.handle.shutdown();
+    while dialer.events.recv().await.is_some() {}
+    assert_eq!(listener.disconnected().await, here, "at once, though QUIC has no FIN");
+    let handle = dialer.handle.clone();
+    dialer.stop().await;
+    assert!(matches!(handle.send(there, &vote(1)), Err(network::SendError::Gone)));
+    assert!(matches!(handle.dial(address.clone()), Err(network::DialError::Ended)));
+    assert_eq!(handle.peers(), []);
+    let nobody: network::Multiaddr = "/ip4/127.0.0.1/tcp/1".parse().unwrap();
+    assert!(matches!(listener.handle.dial(nobody), Err(network::DialError::Address(_))));
+    listener.stop().await;
+}
