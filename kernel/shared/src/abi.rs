@@ -296,3 +296,15 @@ pub const fn abi_hash(cpus: u32) -> u64 {
     }
     (hash ^ cpus as u64).wrapping_mul(0x0000_0100_0000_01b3)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The hash is a name that outlives a process: a change of it is a change of the ABI, and its own commit.
+    #[test]
+    fn the_abi_is_frozen() {
+        assert_eq!(abi_hash(2), 0x43ef_7f6a_a464_6475);
+        assert_ne!(abi_hash(2), abi_hash(4));
+    }
+}

@@ -65,6 +65,11 @@ impl FlowKey {
     pub fn new(protocol: Protocol, address: IpAddr, port: u16) -> FlowKey {
         FlowKey { protocol, address: Prefix::host(address).address(), port }
     }
+
+    /// The remote address.
+    pub const fn address(&self) -> IpAddr {
+        self.address
+    }
 }
 
 /// A flow to announce.
@@ -78,6 +83,8 @@ pub struct Announcement<'a> {
     pub label: &'a str,
     /// The tick now.
     pub now: u64,
+    /// The address lies in an operator's floor range: the limit of addresses is not for it.
+    pub in_floor_range: bool,
 }
 
 struct Flow {
@@ -192,8 +199,10 @@ impl Flows {
         budgets: &Budgets,
         announcement: Announcement<'_>,
     ) -> Result<(Option<u32>, u32), FlowError> {
-        let Announcement { key, class, label, now } = announcement;
-        self.check_limits(&key, class, label)?;
+        let Announcement { key, class, label, now, in_floor_range } = announcement;
+        if !in_floor_range || class == FlowKind::Dialing {
+            self.check_limits(&key, class, label)?;
+        }
         let (class_number, budget) = match class {
             FlowKind::Floor => (FlowClass::Floor, budgets.floor),
             FlowKind::Known => (FlowClass::Known, budgets.known),

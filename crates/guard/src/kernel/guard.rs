@@ -354,8 +354,11 @@ impl Guard {
             return refuse(ErrorCode::Limit, format!("a label has at most {TEXT_BYTES_MAX} bytes"));
         }
         let now = self.clock.now(&self.tables)?;
-        let (row, generation) =
-            self.flows.add(&self.tables, &self.clock, &self.options.budgets, Announcement { key, class, label, now })?;
+        let in_floor_range = self.options.floor.iter().any(|range| range.contains(key.address()));
+        // An established flow of an operator's range is of the floor; one that is being dialed is not established yet.
+        let class = if in_floor_range && class == FlowKind::Known { FlowKind::Floor } else { class };
+        let announcement = Announcement { key, class, label, now, in_floor_range };
+        let (row, generation) = self.flows.add(&self.tables, &self.clock, &self.options.budgets, announcement)?;
         Ok(Response::Flow { row, generation })
     }
 

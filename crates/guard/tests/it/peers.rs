@@ -88,13 +88,28 @@ fn known_flows_lapse_when_the_heart_stops_and_the_floor_stays() {
 #[test]
 fn a_validator_has_two_floor_addresses_and_no_more() {
     let Some(lab) = Lab::new("a_validator_has_two_floor_addresses_and_no_more") else { return };
-    let guard = lab.start(&[]);
+    let guard = lab.start(&["--floor", "10.9.0.0/16"]);
     for address in ["10.0.0.1", "10.0.0.2", "10.0.0.1"] {
         guard.ask(&flow(address, 1000, FlowKind::Floor, "validator"));
     }
     guard.ask(&flow("10.0.0.2", 1001, FlowKind::Floor, "validator"));
     assert_eq!(guard.refusal(&flow("10.0.0.3", 1000, FlowKind::Floor, "validator")).0, ErrorCode::Limit);
     guard.ask(&flow("10.0.0.3", 1000, FlowKind::Floor, "another"));
+    // Flows of an operator's range are of the floor, as many as there are.
+    for address in ["10.9.0.1", "10.9.0.2", "10.9.0.3"] {
+        guard.ask(&flow(address, 1000, FlowKind::Known, "validator"));
+    }
+}
+
+#[test]
+fn an_established_flow_of_a_floor_range_is_of_the_floor() {
+    let Some(lab) = Lab::new("an_established_flow_of_a_floor_range_is_of_the_floor") else { return };
+    let guard = lab.start(&["--mode", "enforce", "--floor", "10.77.0.1"]);
+    let mut line = lab.line4();
+    line.send(1);
+    guard.ask(&flow(SUSPECT4, 4000, FlowKind::Known, "operator"));
+    assert_eq!(line.send(3), 3);
+    assert_eq!((guard.stats().passed["floor"], guard.stats().passed["known"]), (3, 0));
 }
 
 #[test]
