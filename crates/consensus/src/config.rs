@@ -51,6 +51,62 @@ impl Default for Config {
     }
 }
 
+/// Why limits can't work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// A pause or timeout of zero would spin.
+    #[error("{0} is zero")]
+    Zero(&'static str),
+    /// Every view would be given up before its leader is.
+    #[error("view_timeout_ms {view_timeout_ms} is below leader_timeout_ms {leader_timeout_ms}")]
+    ViewTimeout {
+        /// The one.
+        view_timeout_ms: u64,
+        /// The other.
+        leader_timeout_ms: u64,
+    },
+    /// Leaders would be given up while they hold themselves back.
+    #[error("block_interval_min_ms {block_interval_min_ms} is not below leader_timeout_ms {leader_timeout_ms}")]
+    BlockInterval {
+        /// The one.
+        block_interval_min_ms: u64,
+        /// The other.
+        leader_timeout_ms: u64,
+    },
+}
+
+impl Config {
+    /// Checks that the numbers work together.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let positive = [
+            ("leader_timeout_ms", self.leader_timeout_ms),
+            ("idle_interval_ms", self.idle_interval_ms),
+            ("resend_ms", self.resend_ms),
+            ("timeout_growth_max", self.timeout_growth_max),
+            ("stuck_view_timeouts", self.stuck_view_timeouts),
+            ("future_views_max", self.future_views_max),
+            ("certificates_max", self.certificates_max as u64),
+            ("finalize_resend_max", self.finalize_resend_max as u64),
+            ("peers_max", self.peers_max as u64),
+        ];
+        if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
+            return Err(ConfigError::Zero(name));
+        }
+        let (view_timeout_ms, leader_timeout_ms) = (self.view_timeout_ms, self.leader_timeout_ms);
+        if view_timeout_ms < leader_timeout_ms {
+            return Err(ConfigError::ViewTimeout { view_timeout_ms, leader_timeout_ms });
+        }
+        let block_interval_min_ms = self.block_interval_min_ms;
+        if block_interval_min_ms >= leader_timeout_ms {
+            return Err(ConfigError::BlockInterval { block_interval_min_ms, leader_timeout_ms });
+        }
+        Ok(())
+    }
+}
+
 /// Which rules an engine breaks. Exists in no normal build.
 #[cfg(feature = "planted-bugs")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,4 +115,20 @@ pub struct Bugs {
     pub no_gap_check: bool,
     /// Nullify a view after a finalize vote in it, and the other way round. The signer has a switch of the same name.
     pub nullify_and_finalize: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_can_not_work_are_refused() {
+        let config = Config::default();
+        assert_eq!(config.check(), Ok(()));
+        assert_eq!(Config { resend_ms: 0, ..config.clone() }.check(), Err(ConfigError::Zero("resend_ms")));
+        let short = Config { view_timeout_ms: 399, ..config.clone() };
+        assert!(matches!(short.check(), Err(ConfigError::ViewTimeout { .. })));
+        let slow = Config { block_interval_min_ms: 400, ..config };
+        assert!(matches!(slow.check(), Err(ConfigError::BlockInterval { .. })));
+    }
 }

@@ -38,7 +38,7 @@ mod waking;
 
 #[cfg(feature = "planted-bugs")]
 pub use config::Bugs;
-pub use config::Config;
+pub use config::{Config, ConfigError};
 pub use effect::{Effect, NullifyReason, Target};
 pub use engine::{Context, Engine, OwnVote, Recovered};
 pub use input::{BlockMeta, Input, Verdict};

@@ -228,7 +228,7 @@ impl Views {
     /// lift a laggard at once; else the lowest: they are what was asked for.
     pub(crate) fn ladder(&self, from: View, highest_first: bool) -> Vec<Certificate> {
         let finality = self.finality.as_ref().filter(|_| from <= self.final_view);
-        let notarization = self.final_notarization.as_ref().filter(|_| from == self.final_view);
+        let notarization = self.final_notarization.as_ref().filter(|_| from <= self.final_view);
         let slots = self.open.range(from..).map(|(_, slot)| slot);
         let mut bytes = 0;
         let mut fits = |certificate: &&Certificate| {

@@ -2,5 +2,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod crash;
+mod fixture;
 mod memory;
 mod rules;
