@@ -4,45 +4,44 @@ use aya_ebpf::{EbpfContext, bindings::xdp_md, programs::XdpContext};
 use kernel_shared::Packet;
 
 /// The frame of an XDP context.
-#[derive(Clone, Copy)]
+///
+/// The loads from the context are volatile. The first: else the compiler moves it around as the 32-bit value that it is in C, and
+/// the verifier loses the pointer that it becomes. The end: else the compiler leaves out checks that earlier ones imply, which the verifier
+/// can't follow when the address was computed anew.
 pub struct Frame {
+    start: usize,
     ctx: *const xdp_md,
 }
 
 impl Frame {
+    #[inline(always)]
     pub fn new(ctx: &XdpContext) -> Frame {
-        Frame { ctx: ctx.as_ptr() as *const xdp_md }
-    }
-
-    // Volatile: else the compiler promotes the two loads to 32-bit arguments of the halves, and the verifier loses the pointers.
-    #[inline(always)]
-    fn data(&self) -> usize {
+        let ctx = ctx.as_ptr() as *const xdp_md;
         // SAFETY: the context is valid while the program runs.
-        unsafe { (&raw const (*self.ctx).data).read_volatile() as usize }
+        Frame { start: unsafe { (&raw const (*ctx).data).read_volatile() as usize }, ctx }
     }
 
     #[inline(always)]
-    fn data_end(&self) -> usize {
+    fn end(&self) -> usize {
         // SAFETY: as above.
         unsafe { (&raw const (*self.ctx).data_end).read_volatile() as usize }
     }
 
     #[inline(always)]
     fn read<T: Copy>(&self, offset: usize) -> Option<T> {
-        let start = self.data();
-        if start + offset + size_of::<T>() > self.data_end() {
+        if self.start + offset + size_of::<T>() > self.end() {
             return None;
         }
         // SAFETY: the bound was checked. A plain load, though the address is not aligned: the target has no alignment for packet
         // memory, and `read_unaligned` would become a load per byte.
-        Some(unsafe { *((start + offset) as *const T) })
+        Some(unsafe { *((self.start + offset) as *const T) })
     }
 }
 
 impl Packet for Frame {
     #[inline(always)]
     fn length(&self) -> usize {
-        self.data_end() - self.data()
+        self.end() - self.start
     }
     #[inline(always)]
     fn be16(&self, offset: usize) -> Option<u16> {

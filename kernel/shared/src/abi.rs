@@ -49,17 +49,15 @@ ban4 4->32 x16384; ban6 8->32 x16384; range4 8->32 x4096; range6 20->32 x4096; b
 counters 16 x256 x cpus; rows 64 x1024 x cpus; latency 8 x2x64 x cpus; stamps 16 x1408; events 64 ring 262144";
 
 /// An IPv4 flow: who speaks to us from where.
+///
+/// Port and protocol are written as one word: written one by one, the hash that reads them as words has to wait for the stores.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Flow4 {
     /// Remote address, wire order.
     pub address: u32,
-    /// Remote port.
-    pub port: u16,
-    /// [`TCP`] or [`UDP`].
-    pub protocol: u8,
-    /// Always 0.
-    pub zero: u8,
+    /// Remote port (16 bits), protocol (8), zeros.
+    tail: u32,
 }
 
 /// An IPv6 flow.
@@ -68,14 +66,44 @@ pub struct Flow4 {
 pub struct Flow6 {
     /// Remote address, wire order.
     pub address: [u64; 2],
+    /// Remote port (16 bits), protocol (8), zeros.
+    tail: u64,
+}
+
+impl Flow4 {
+    /// The flow of this protocol ([`TCP`] or [`UDP`]) from this address and port.
+    #[inline(always)]
+    pub const fn new(address: u32, port: u16, protocol: u8) -> Flow4 {
+        Flow4 { address, tail: port as u32 | (protocol as u32) << 16 }
+    }
+
     /// Remote port.
-    pub port: u16,
-    /// [`TCP`] or [`UDP`].
-    pub protocol: u8,
-    /// Always 0.
-    pub zero: u8,
-    /// Always 0.
-    pub zeros: u32,
+    pub const fn port(&self) -> u16 {
+        self.tail as u16
+    }
+
+    /// Protocol.
+    pub const fn protocol(&self) -> u8 {
+        (self.tail >> 16) as u8
+    }
+}
+
+impl Flow6 {
+    /// The flow of this protocol ([`TCP`] or [`UDP`]) from this address and port.
+    #[inline(always)]
+    pub const fn new(address: [u64; 2], port: u16, protocol: u8) -> Flow6 {
+        Flow6 { address, tail: port as u64 | (protocol as u64) << 16 }
+    }
+
+    /// Remote port.
+    pub const fn port(&self) -> u16 {
+        self.tail as u16
+    }
+
+    /// Protocol.
+    pub const fn protocol(&self) -> u8 {
+        (self.tail >> 16) as u8
+    }
 }
 
 /// What kind of flow it is. Bans reach none of them while the flow lives: a ban deletes its address's flows.

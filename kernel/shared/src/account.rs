@@ -33,23 +33,23 @@ pub fn filter<P: Packet + ?Sized, T: Tables>(packet: &P, tables: &T) -> Outcome 
 /// Counts a verdict and applies the mode.
 #[inline(always)]
 pub fn settle<P: Packet + ?Sized, T: Tables>(packet: &P, verdict: &Verdict, config: Config, tables: &T) -> Outcome {
-    let drop = verdict.drop && config.mode() == Mode::Enforce;
-    let would_drop = verdict.drop && !drop;
+    let drop = verdict.drop() && config.mode() == Mode::Enforce;
+    let would_drop = verdict.drop() && !drop;
     let length = packet.length();
     if would_drop {
-        count(tables, SLOT_WOULD_DROP + verdict.reason as u32, length);
+        count(tables, SLOT_WOULD_DROP + verdict.reason_slot(), length);
     }
-    let counted = count(tables, if drop { verdict.reason } else { verdict.class } as u32, length);
+    let counted = count(tables, if drop { verdict.reason_slot() } else { verdict.class_slot() }, length);
     let mut ordinal = counted;
     if verdict.row != ROW_NONE
         && let Some(cell) = tables.row(verdict.row)
     {
         ordinal = row(cell, verdict, drop, length, tables.now());
     }
-    if !drop && verdict.version != 0 && ordinal & config.latency_mask() == 0 {
+    if !drop && verdict.version() != 0 && ordinal & config.latency_mask() == 0 {
         latency::stamp(packet, verdict, tables);
     }
-    let event = if verdict.drop { event(packet, verdict, drop, config, tables) } else { None };
+    let event = if verdict.drop() { event(packet, verdict, drop, config, tables) } else { None };
     Outcome { drop, event }
 }
 
@@ -84,7 +84,7 @@ fn row(cell: &RowCell, verdict: &Verdict, drop: bool, length: usize, now: u64) -
     } else {
         cell.packets.add(1);
         cell.bytes.add(length as u64);
-        if verdict.drop {
+        if verdict.drop() {
             cell.would_drop.add(1);
         }
     }
@@ -102,26 +102,26 @@ fn event<P: Packet + ?Sized, T: Tables>(packet: &P, verdict: &Verdict, drop: boo
     // Masks renew the bounds that the kernel's verifier forgets when an offset rests on the stack.
     let (ip, transport) = ((verdict.ip & 0xff) as usize, (verdict.transport & 0x1fff) as usize);
     let mut address = [0u8; 16];
-    if verdict.version == 4 {
+    if verdict.version() == 4 {
         let source = packet.raw32(ip + 12)?.to_ne_bytes();
         address[0] = source[0];
         address[1] = source[1];
         address[2] = source[2];
         address[3] = source[3];
-    } else if verdict.version == 6 {
+    } else if verdict.version() == 6 {
         let (high, low) = (packet.raw64(ip + 8)?, packet.raw64(ip + 16)?);
         // SAFETY: two u64s and sixteen octets are the same memory.
         address = unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>([high, low]) };
     }
-    let ports = if verdict.version == 0 { 0 } else { u32::from_be(packet.raw32(transport)?) };
+    let ports = if verdict.version() == 0 { 0 } else { u32::from_be(packet.raw32(transport)?) };
     Some(Event {
         time_ns: tables.now_ns(),
         address,
         port: (ports >> 16) as u16,
         local_port: ports as u16,
-        protocol: verdict.protocol,
-        version: verdict.version,
-        reason: verdict.reason as u8,
+        protocol: verdict.protocol(),
+        version: verdict.version(),
+        reason: verdict.reason_slot() as u8,
         dropped: drop as u8,
         length: packet.length() as u32,
         row: verdict.row,

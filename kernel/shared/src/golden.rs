@@ -185,9 +185,9 @@ pub fn scene() -> Scene {
             let value = || FlowValue::new(class, ROW_NONE, 0, budget.min(1 << 20), budget, expiry, 0);
             for protocol in [TCP, UDP] {
                 let address = u32::from_ne_bytes(sender.v4());
-                scene.flows4.push((Flow4 { address, port: REMOTE_PORT, protocol, zero: 0 }, value()));
+                scene.flows4.push((Flow4::new(address, REMOTE_PORT, protocol), value()));
                 let address = halves(sender.v6());
-                scene.flows6.push((Flow6 { address, port: REMOTE_PORT, protocol, zero: 0, zeros: 0 }, value()));
+                scene.flows6.push((Flow6::new(address, REMOTE_PORT, protocol), value()));
             }
         }
         if let Some((offence, expiry)) = sender.exact {

@@ -82,7 +82,7 @@ fn tag<P: Packet + ?Sized>(packet: &P, verdict: &Verdict) -> Option<(u32, u64)> 
     let (ip, transport, end) = ((verdict.ip & 0xff) as usize, (verdict.transport & 0x1fff) as usize, verdict.end as usize);
     let is_flow = verdict.row != ROW_NONE;
     let ports = packet.raw32(transport)?;
-    if verdict.protocol != TCP {
+    if verdict.protocol() != TCP {
         let length = packet.be16(transport + 4)?;
         let port = u32::from_be(ports) as u16;
         let (flow, stranger) = slots_udp(port);
@@ -94,7 +94,7 @@ fn tag<P: Packet + ?Sized>(packet: &P, verdict: &Verdict) -> Option<(u32, u64)> 
         return None;
     }
     let sequence = u32::from_be(packet.raw32(transport + 4)?);
-    let (remote, local) = if verdict.version == 4 {
+    let (remote, local) = if verdict.version() == 4 {
         (packet.raw32(ip + 12)?, packet.raw32(ip + 16)?)
     } else {
         (fold(packet.raw64(ip + 8)?, packet.raw64(ip + 16)?), fold(packet.raw64(ip + 24)?, packet.raw64(ip + 32)?))

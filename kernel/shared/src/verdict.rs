@@ -56,24 +56,19 @@ pub trait Tables {
 }
 
 /// What was decided about one packet, before the mode has its say.
+///
+/// Words only: with bytes in it, the compiler clears the struct by calling `memset`, which on this target is a loop over bytes and
+/// costs more than the parser.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// Whether `enforce` drops it.
-    pub drop: bool,
-    /// Why.
-    pub reason: Reason,
-    /// What it passes as, where it passes (in shadow mode that includes would-be drops).
-    pub class: Reason,
-    /// 4, 6, or 0 when no port was read.
-    pub version: u8,
-    /// IP protocol, or 0.
-    pub protocol: u8,
+    /// Reason, class, drop, version, protocol; see [`Verdict::encode`].
+    word: u32,
     /// Offset of the IP header.
-    pub ip: u16,
+    pub ip: u32,
     /// Offset of the transport header.
-    pub transport: u16,
+    pub transport: u32,
     /// Offset of the end of the IP packet.
-    pub end: u16,
+    pub end: u32,
     /// Row of its flow, or [`ROW_NONE`].
     pub row: u32,
     /// Generation of that row.
@@ -83,17 +78,61 @@ pub struct Verdict {
 impl Verdict {
     #[inline(always)]
     const fn outside(reason: Reason, drop: bool) -> Verdict {
-        Verdict { drop, reason, class: reason, version: 0, protocol: 0, ip: 0, transport: 0, end: 0, row: ROW_NONE, generation: 0 }
+        let word = reason as u32 | (reason as u32) << 8 | (drop as u32) << 16;
+        Verdict { word, ip: 0, transport: 0, end: 0, row: ROW_NONE, generation: 0 }
     }
 
-    /// The verdict in one word, for comparing two runs: reason, class, drop, version, protocol.
+    /// The same packet with another ending.
+    #[inline(always)]
+    const fn ended(self, reason: Reason, class: Reason, drop: bool) -> Verdict {
+        let word = self.word & 0xfffe_0000 | reason as u32 | (class as u32) << 8 | (drop as u32) << 16;
+        Verdict { word, ..self }
+    }
+
+    /// Whether `enforce` drops it.
+    #[inline(always)]
+    pub const fn drop(&self) -> bool {
+        self.word >> 16 & 1 == 1
+    }
+
+    /// Why: the slot of a [`Reason`].
+    #[inline(always)]
+    pub const fn reason_slot(&self) -> u32 {
+        self.word & 0xff
+    }
+
+    /// What it passes as, where it passes (in shadow mode that includes would-be drops): the slot of a [`Reason`].
+    #[inline(always)]
+    pub const fn class_slot(&self) -> u32 {
+        self.word >> 8 & 0xff
+    }
+
+    /// 4, 6, or 0 when no port was read.
+    #[inline(always)]
+    pub const fn version(&self) -> u8 {
+        (self.word >> 17 & 7) as u8
+    }
+
+    /// IP protocol, or 0.
+    #[inline(always)]
+    pub const fn protocol(&self) -> u8 {
+        (self.word >> 24) as u8
+    }
+
+    /// Why.
+    pub fn reason(&self) -> Reason {
+        Reason::from_slot(self.reason_slot()).unwrap_or(Reason::OutOfScope)
+    }
+
+    /// What it passes as.
+    pub fn class(&self) -> Reason {
+        Reason::from_slot(self.class_slot()).unwrap_or(Reason::OutOfScope)
+    }
+
+    /// The verdict in one word, for comparing two runs: reason (bits 0–7), class (8–15), drop (16), version (17–19), protocol (24–31).
     #[inline(always)]
     pub const fn encode(&self) -> u32 {
-        self.reason as u32
-            | (self.class as u32) << 8
-            | (self.drop as u32) << 16
-            | (self.version as u32) << 17
-            | (self.protocol as u32) << 24
+        self.word
     }
 }
 
@@ -110,7 +149,7 @@ impl Half for u32 {
     const VERSION: u8 = 4;
     #[inline(always)]
     fn flow<T: Tables>(tables: &T, address: u32, port: u16, protocol: u8) -> Option<&FlowValue> {
-        tables.flow4(&Flow4 { address, port, protocol, zero: 0 })
+        tables.flow4(&Flow4::new(address, port, protocol))
     }
     #[inline(always)]
     fn suspicious<T: Tables>(tables: &T, address: u32) -> bool {
@@ -131,7 +170,7 @@ impl Half for [u64; 2] {
     const VERSION: u8 = 6;
     #[inline(always)]
     fn flow<T: Tables>(tables: &T, address: [u64; 2], port: u16, protocol: u8) -> Option<&FlowValue> {
-        tables.flow6(&Flow6 { address, port, protocol, zero: 0, zeros: 0 })
+        tables.flow6(&Flow6::new(address, port, protocol))
     }
     #[inline(always)]
     fn suspicious<T: Tables>(tables: &T, address: [u64; 2]) -> bool {
@@ -189,21 +228,17 @@ fn decide<A: Half, T: Tables>(header: &IpHeader<A>, ip: usize, tables: &T) -> Ve
     if tables.protected(half + (port >> 6)) >> (port & 63) & 1 == 0 {
         return Verdict::outside(Reason::OutOfScope, false);
     }
-    let mut verdict = Verdict {
-        drop: false,
-        reason: Reason::Stranger,
-        class: Reason::Stranger,
-        version: A::VERSION,
-        protocol: header.protocol,
-        ip: ip as u16,
-        transport: header.transport as u16,
-        end: header.end as u16,
+    let verdict = Verdict {
+        word: (A::VERSION as u32) << 17 | (header.protocol as u32) << 24,
+        ip: ip as u32,
+        transport: header.transport as u32,
+        end: header.end as u32,
         row: ROW_NONE,
         generation: 0,
     };
     // 2. First fragments.
     if header.first_fragment {
-        return Verdict { drop: true, reason: Reason::Fragment, ..verdict };
+        return verdict.ended(Reason::Fragment, Reason::Stranger, true);
     }
     let now = tables.now();
     let flow = A::flow(tables, header.source, header.ports.source, header.protocol).filter(|flow| alive(flow, now, tables));
@@ -218,9 +253,7 @@ fn decide<A: Half, T: Tables>(header: &IpHeader<A>, ip: usize, tables: &T) -> Ve
         && let Some(ban) = banned(header.source, now, tables)
     {
         ban.hits.add(1);
-        verdict.drop = true;
-        verdict.reason = Reason::banned(ban.offence);
-        return verdict;
+        return verdict.ended(Reason::banned(ban.offence), Reason::Stranger, true);
     }
     // 5. Known and dialing flows.
     if let Some(flow) = flow {
@@ -259,13 +292,13 @@ fn banned<A: Half, T: Tables>(address: A, now: u64, tables: &T) -> Option<&BanVa
 fn budget(verdict: Verdict, flow: &FlowValue, class: Reason, now: u64) -> Verdict {
     let granted = flow.bucket.take(now, flow.rate, flow.burst);
     let reason = if granted { class } else { Reason::RatePeer };
-    Verdict { drop: !granted, reason, class, row: flow.row, generation: flow.generation, ..verdict }
+    Verdict { row: flow.row, generation: flow.generation, ..verdict.ended(reason, class, !granted) }
 }
 
 /// What is left: a protected port, no flow, no ban. Steps 6 (sanity) and 7 (budgets) go here.
 #[inline(always)]
 fn stranger(verdict: Verdict) -> Verdict {
-    verdict
+    verdict.ended(Reason::Stranger, Reason::Stranger, false)
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use kernel_shared::{
 };
 use std::{
     collections::{BTreeMap, HashMap},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{Ipv4Addr, Ipv6Addr},
 };
 use types::Offence;
 
@@ -240,11 +240,6 @@ impl Bans {
 pub fn too_wide(prefix: &Prefix) -> Option<String> {
     let min = if prefix.is_v6() { LENGTH6_MIN } else { LENGTH4_MIN };
     (prefix.length() < min).then(|| format!("{prefix} is too wide: /{min} is the widest range that can be banned"))
-}
-
-/// Whether a prefix touches an address.
-pub fn holds(prefix: &Prefix, address: IpAddr) -> bool {
-    prefix.contains(address)
 }
 
 #[cfg(test)]

@@ -133,13 +133,13 @@ fn wire4(address: IpAddr) -> Option<u32> {
 }
 
 fn key4(key: &FlowKey, address: u32) -> Flow4 {
-    Flow4 { address, port: key.port, protocol: key.protocol.number(), zero: 0 }
+    Flow4::new(address, key.port, key.protocol.number())
 }
 
 fn key6(key: &FlowKey) -> Flow6 {
     let bits = Prefix::host(key.address).bits();
     let address = [((bits >> 64) as u64).to_be(), (bits as u64).to_be()];
-    Flow6 { address, port: key.port, protocol: key.protocol.number(), zero: 0, zeros: 0 }
+    Flow6::new(address, key.port, key.protocol.number())
 }
 
 impl Flows {
@@ -149,12 +149,12 @@ impl Flows {
         for key in tables.flows4.keys::<Flow4>(FLOWS_MAX as usize)? {
             let value = tables.flows4.get::<_, FlowValue>(&key)?;
             let address = std::net::Ipv4Addr::from(u32::from_be(key.address)).into();
-            flows.take_over(key.protocol, address, key.port, value);
+            flows.take_over(key.protocol(), address, key.port(), value);
         }
         for key in tables.flows6.keys::<Flow6>(FLOWS_MAX as usize)? {
             let value = tables.flows6.get::<_, FlowValue>(&key)?;
             let bits = (u64::from_be(key.address[0]) as u128) << 64 | u64::from_be(key.address[1]) as u128;
-            flows.take_over(key.protocol, std::net::Ipv6Addr::from(bits).into(), key.port, value);
+            flows.take_over(key.protocol(), std::net::Ipv6Addr::from(bits).into(), key.port(), value);
         }
         Ok(flows)
     }

@@ -25,7 +25,6 @@ use kernel_shared::{
 use std::{
     collections::BTreeMap,
     io,
-    net::IpAddr,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
     sync::Arc,
@@ -228,16 +227,6 @@ impl Guard {
         RingBuf::try_from(map).map_err(|error| GuardError::Ring(Box::new(error)))
     }
 
-    /// The event hub.
-    pub fn hub(&self) -> Arc<Hub> {
-        self.hub.clone()
-    }
-
-    /// The `explain` program, for test runs.
-    pub fn explain(&self) -> &OwnedFd {
-        &self.object.explain
-    }
-
     /// Why a latency source is missing: one line each.
     pub fn degraded(&self) -> impl Iterator<Item = &str> {
         self.object.latency_sources.iter().map(String::as_str).filter(|source| source.starts_with("none"))
@@ -414,11 +403,6 @@ impl Guard {
             latency_udp: self.counters.latency(1, udp),
             rows: if rows { self.flows.list(&self.counters) } else { Vec::new() },
         })
-    }
-
-    /// Whether an address is banned now; for tests and logs.
-    pub fn is_banned(&self, address: IpAddr) -> bool {
-        self.bans.prefixes().any(|prefix| prefix.contains(address))
     }
 }
 

@@ -64,7 +64,7 @@ fn golden_packets_get_the_same_verdict_in_the_kernel() {
     assert!(cases.len() >= 200);
     for case in &cases {
         let native = inspect(&case.frame[..], &model);
-        assert_eq!((native.reason, native.class, native.drop), (case.reason, case.class, case.drop), "{}", case.name);
+        assert_eq!((native.reason(), native.class(), native.drop()), (case.reason, case.class, case.drop), "{}", case.name);
         let word = test_run(kernel.loaded.explain.as_fd(), &case.frame).unwrap();
         assert_eq!(word, native.encode(), "{}: kernel {word:#010x}, native {:#010x}", case.name, native.encode());
     }

@@ -22,7 +22,7 @@ fn golden_packets_get_their_verdicts() {
     assert!(cases.len() >= 200, "{} cases", cases.len());
     for Case { name, frame, reason, class, drop } in &cases {
         let verdict = inspect(&frame[..], &model);
-        assert_eq!((verdict.reason, verdict.class, verdict.drop), (*reason, *class, *drop), "{name}");
+        assert_eq!((verdict.reason(), verdict.class(), verdict.drop()), (*reason, *class, *drop), "{name}");
     }
     let names: BTreeSet<_> = cases.iter().map(|case| &case.name).collect();
     assert_eq!(names.len(), cases.len());
@@ -72,11 +72,11 @@ fn frame_of(reason: Reason) -> Vec<u8> {
 fn known_flows_lapse_without_a_heartbeat_and_the_floor_stays() {
     let model = golden::model();
     model.set_control(WORD_BEAT_DEADLINE, 1_000);
-    assert_eq!(inspect(&frame_of(Reason::Known)[..], &model).reason, Reason::Known);
+    assert_eq!(inspect(&frame_of(Reason::Known)[..], &model).reason(), Reason::Known);
     model.set_control(WORD_BEAT_DEADLINE, 999);
-    assert_eq!(inspect(&frame_of(Reason::Known)[..], &model).reason, Reason::Stranger);
-    assert_eq!(inspect(&frame_of(Reason::Floor)[..], &model).reason, Reason::Floor);
-    assert_eq!(inspect(&frame_of(Reason::Dialing)[..], &model).reason, Reason::Dialing);
+    assert_eq!(inspect(&frame_of(Reason::Known)[..], &model).reason(), Reason::Stranger);
+    assert_eq!(inspect(&frame_of(Reason::Floor)[..], &model).reason(), Reason::Floor);
+    assert_eq!(inspect(&frame_of(Reason::Dialing)[..], &model).reason(), Reason::Dialing);
 }
 
 #[test]
@@ -86,30 +86,30 @@ fn a_ban_ends_with_its_last_tick_and_counts_its_hits() {
     model.add_ban4(address, BanValue::new(0, 5_000, 0));
     let frame = frame_of(Reason::Stranger);
     model.set_time(5_000, 0);
-    assert_eq!(inspect(&frame[..], &model).reason, Reason::BannedManual);
+    assert_eq!(inspect(&frame[..], &model).reason(), Reason::BannedManual);
     model.set_time(5_001, 0);
-    assert_eq!(inspect(&frame[..], &model).reason, Reason::Stranger);
+    assert_eq!(inspect(&frame[..], &model).reason(), Reason::Stranger);
     assert_eq!(model.hits4(address), Some(1));
 }
 
 #[test]
 fn a_flow_above_its_budget_is_limited_and_recovers() {
     let mut model = golden::model();
-    let key = Flow4 { address: u32::from_ne_bytes([10, 77, 0, 9]), port: REMOTE_PORT, protocol: TCP, zero: 0 };
+    let key = Flow4::new(u32::from_ne_bytes([10, 77, 0, 9]), REMOTE_PORT, TCP);
     model.add_flow4(key, FlowValue::new(FlowClass::Known, 3, 7, 1024, 4096, u64::MAX, 1_000));
     let frame = frame_of(Reason::Stranger);
-    let reasons: Vec<_> = (0..6).map(|_| inspect(&frame[..], &model).reason).collect();
+    let reasons: Vec<_> = (0..6).map(|_| inspect(&frame[..], &model).reason()).collect();
     assert_eq!(reasons, [Reason::Known, Reason::Known, Reason::Known, Reason::Known, Reason::RatePeer, Reason::RatePeer]);
     model.set_time(1_001, 0);
     let verdict = inspect(&frame[..], &model);
-    assert_eq!((verdict.reason, verdict.row, verdict.generation), (Reason::Known, 3, 7));
+    assert_eq!((verdict.reason(), verdict.row, verdict.generation), (Reason::Known, 3, 7));
 }
 
 #[test]
 fn a_row_that_changes_its_owner_starts_at_zero() {
     let mut model = golden::model();
     model.set_control(WORD_CONFIG, Config::new(Mode::Enforce).word());
-    let key = Flow4 { address: u32::from_ne_bytes([10, 77, 0, 9]), port: REMOTE_PORT, protocol: TCP, zero: 0 };
+    let key = Flow4::new(u32::from_ne_bytes([10, 77, 0, 9]), REMOTE_PORT, TCP);
     let frame = frame_of(Reason::Stranger);
     for generation in [1, 2] {
         model.add_flow4(key, FlowValue::new(FlowClass::Known, 3, generation, 0, 2048, u64::MAX, 1_000));
@@ -141,11 +141,11 @@ fn the_first_drop_is_told_and_then_every_nth() {
 
 fn holds(verdict: &Verdict) -> bool {
     let pass = [Reason::OutOfScope, Reason::Unreadable, Reason::Floor, Reason::Known, Reason::Dialing, Reason::Stranger];
-    verdict.drop != pass.contains(&verdict.reason)
-        && pass.contains(&verdict.class)
-        && (verdict.reason as u32) < COUNTER_SLOTS
-        && !(verdict.drop && verdict.version == 0)
-        && verdict.class != Reason::Off
+    verdict.drop() != pass.contains(&verdict.reason())
+        && pass.contains(&verdict.class())
+        && (verdict.reason_slot()) < COUNTER_SLOTS
+        && !(verdict.drop() && verdict.version() == 0)
+        && verdict.class() != Reason::Off
 }
 
 proptest! {
@@ -175,7 +175,7 @@ proptest! {
         let verdict = inspect(&frame[..], &model);
         prop_assert!(holds(&verdict));
         // A drop has read its ports inside the frame.
-        prop_assert!(!verdict.drop || verdict.transport as usize + 4 <= frame[..].length());
+        prop_assert!(!verdict.drop() || verdict.transport as usize + 4 <= frame[..].length());
         filter(&frame[..], &model);
         prop_assert_eq!(total(&model), 1);
     }
@@ -189,6 +189,6 @@ proptest! {
         let mut frame = case.frame.clone();
         let offset = if case.name.starts_with("v6") { 56 } else { 36 };
         frame[offset..offset + 2].copy_from_slice(&port.to_be_bytes());
-        prop_assert_eq!(inspect(&frame[..], &model).reason, Reason::OutOfScope);
+        prop_assert_eq!(inspect(&frame[..], &model).reason(), Reason::OutOfScope);
     }
 }
