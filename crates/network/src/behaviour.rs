@@ -168,20 +168,26 @@ impl Behaviour {
         if std::mem::replace(&mut entry.closing, true) {
             return;
         }
-        let (peer_id, address) = (entry.peer_id, entry.address);
+        let peer_id = entry.peer_id;
         if let Some(refusal) = refusal {
-            self.counters.refuse(refusal);
-            let reason = refusal.as_str();
-            // Whom we were told to dial, and can't talk with, is the operator's business; strangers may not fill his log.
-            match refusal {
-                Refusal::Chain | Refusal::Version if entry.dialed.is_some() => {
-                    tracing::warn!(%peer_id, %address, reason, "configured peer is of another network");
-                }
-                _ => tracing::debug!(%peer_id, %address, %connection, reason, "closing"),
-            }
+            self.refused(connection, refusal);
         }
         let connection = CloseConnection::One(connection);
         self.actions.push_back(Action::Swarm(ToSwarm::CloseConnection { peer_id, connection }));
+    }
+
+    /// Counts a refusal and logs it.
+    fn refused(&self, connection: ConnectionId, refusal: Refusal) {
+        self.counters.refuse(refusal);
+        let Some(Connection { peer_id, address, dialed, .. }) = self.connections.get(&connection) else { return };
+        let reason = refusal.as_str();
+        // Whom we were told to dial, and can't talk with, is the operator's business; strangers may not fill his log.
+        match refusal {
+            Refusal::Chain | Refusal::Version if dialed.is_some() => {
+                tracing::warn!(%peer_id, %address, reason, "configured peer is of another network");
+            }
+            _ => tracing::debug!(%peer_id, %address, %connection, reason, "refused"),
+        }
     }
 
     /// A round trip was measured.
@@ -469,6 +475,7 @@ impl NetworkBehaviour for Behaviour {
     fn on_connection_handler_event(&mut self, peer_id: PeerId, connection: ConnectionId, report: THandlerOutEvent<Self>) {
         match report {
             Report::Ended(ended) => self.ended(connection, ended),
+            Report::Refused(refusal) => self.refused(connection, refusal),
             Report::Greeted { lane, validator } => {
                 let Some(entry) = self.connections.get_mut(&connection) else { return };
                 if entry.closing {

@@ -62,6 +62,9 @@ pub struct Limits {
     pub frame_timeout: Duration,
     /// How long a peer may refuse to take a byte that we want to send.
     pub stall_timeout: Duration,
+    /// How long a QUIC connection may be silent; keep-alives are sent three times as often. TCP tells of a dead process at once,
+    /// QUIC only by this.
+    pub quic_idle_timeout: Duration,
     /// Between two pings: they measure the round trip and find dead connections.
     pub ping_interval: Duration,
     /// For an answer to a ping.
@@ -109,6 +112,7 @@ impl Default for Limits {
             dial_timeout: Duration::from_secs(5),
             frame_timeout: Duration::from_secs(20),
             stall_timeout: Duration::from_secs(20),
+            quic_idle_timeout: Duration::from_secs(6),
             ping_interval: Duration::from_secs(5),
             ping_timeout: Duration::from_secs(15),
             deference: Duration::from_millis(300),
@@ -191,6 +195,7 @@ impl Limits {
             ("dial_timeout", !self.dial_timeout.is_zero()),
             ("frame_timeout", !self.frame_timeout.is_zero()),
             ("stall_timeout", !self.stall_timeout.is_zero()),
+            ("quic_idle_timeout", self.quic_idle_timeout.as_millis() >= 3 && self.quic_idle_timeout.as_secs() < 3600),
             ("ping_interval", !self.ping_interval.is_zero()),
             ("ping_timeout", !self.ping_timeout.is_zero()),
             ("backoff_min", !self.backoff_min.is_zero()),

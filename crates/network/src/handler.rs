@@ -15,7 +15,7 @@ use tokio::time::Sleep;
 use types::{Lane, PublicKey};
 
 use crate::event::Refusal;
-use crate::lane::{Ended, Shared, greet, read_lane, write_lane};
+use crate::lane::{Ended, Greeting, Shared, greet, linger, read_lane, write_lane};
 use crate::peers::Peer;
 
 fn protocol(lane: Lane) -> StreamProtocol {
@@ -79,6 +79,7 @@ impl std::fmt::Debug for Open {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Report {
     Greeted { lane: Lane, validator: Option<PublicKey> },
+    Refused(Refusal),
     Ended(Ended),
 }
 
@@ -87,7 +88,9 @@ enum State {
     Ask(Lane),
     /// Until the substream is negotiated.
     Wait,
-    Greet(Lane, BoxFuture<'static, Result<(Stream, Option<PublicKey>), Ended>>),
+    Greet(Lane, BoxFuture<'static, Greeting<Stream>>),
+    /// Refused, and closing.
+    Linger(BoxFuture<'static, Ended>),
     /// Until the other lane is as far and the peer has a seat. The substream is there, unless it is being taken.
     Stand(Lane, Option<Stream>),
     Open {
@@ -113,15 +116,12 @@ impl Handler {
     }
 
     /// The first substream is the lane's. Any other is dropped, which resets it: no peer of ours opens one.
-    fn negotiated(&mut self, mut stream: Stream, lane: Lane) {
+    fn negotiated(&mut self, stream: Stream, lane: Lane) {
         if !matches!(self.state, State::Wait) {
             return;
         }
         let (shared, remote) = (self.shared.clone(), self.remote);
-        let greeting = async move {
-            let validator = greet(&mut stream, &shared, &remote).await?;
-            Ok((stream, validator))
-        };
+        let greeting = async move { greet(stream, &shared, &remote).await };
         self.state = State::Greet(lane, greeting.boxed());
     }
 
@@ -130,14 +130,22 @@ impl Handler {
             State::Greet(lane, greeting) => {
                 let lane = *lane;
                 match greeting.poll_unpin(cx) {
-                    Poll::Ready(Ok((stream, validator))) => {
+                    Poll::Ready(Greeting::Good(stream, validator)) => {
                         self.state = State::Stand(lane, Some(stream));
                         Poll::Ready(Report::Greeted { lane, validator })
                     }
-                    Poll::Ready(Err(ended)) => Poll::Ready(self.end(ended)),
+                    Poll::Ready(Greeting::Refused(stream, refusal)) => {
+                        self.state = State::Linger(linger(stream).boxed());
+                        Poll::Ready(Report::Refused(refusal))
+                    }
+                    Poll::Ready(Greeting::Ended(ended)) => Poll::Ready(self.end(ended)),
                     Poll::Pending => Poll::Pending,
                 }
             }
+            State::Linger(lingering) => match lingering.poll_unpin(cx) {
+                Poll::Ready(ended) => Poll::Ready(self.end(ended)),
+                Poll::Pending => Poll::Pending,
+            },
             State::Open { reader, writer } => match (writer.poll_unpin(cx), reader.poll_unpin(cx)) {
                 // An offence is what is worth telling if both ended at once.
                 (_, Poll::Ready(ended)) | (Poll::Ready(ended), Poll::Pending) => Poll::Ready(self.end(ended)),

@@ -55,28 +55,42 @@ pub(crate) enum Ended {
     Offence(Offence, &'static str),
 }
 
+/// How a hello ended.
+pub(crate) enum Greeting<S> {
+    /// Good, with the key that it proves.
+    Good(S, Option<PublicKey>),
+    /// An honest mismatch: see [`linger`].
+    Refused(S, Refusal),
+    /// The connection is of no use.
+    Ended(Ended),
+}
+
 /// Says hello and hears one. The caller bounds the time.
-///
-/// # Errors
-/// [`Ended`].
-pub(crate) async fn greet<S>(stream: &mut S, shared: &Shared, remote: &PeerId) -> Result<Option<PublicKey>, Ended>
+pub(crate) async fn greet<S>(mut stream: S, shared: &Shared, remote: &PeerId) -> Greeting<S>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     // Ours first, in full: if we refuse the other, it learns from our hello why.
-    stream.write_all(shared.hello.bytes()).await.map_err(|_| Ended::Lost)?;
-    stream.flush().await.map_err(|_| Ended::Lost)?;
-    let length = read_length(stream, HELLO_BYTES_MAX).await.map_err(ended_by)?;
-    let payload = read_payload(stream, length).await.map_err(ended_by)?;
-    match judge(&payload, &shared.chain, &remote.to_bytes()) {
-        Ok(validator) => Ok(validator),
-        Err(HelloError::Offence(offence, detail)) => Err(Ended::Offence(offence, detail)),
-        Err(HelloError::Refused(refusal)) => {
-            // The end of a connection may overtake what was written last, and then the other end would never learn why.
-            _ = timeout(LINGER, async { (stream.close().await, read_length(stream, 1).await) }).await;
-            Err(Ended::Refused(refusal))
-        }
+    if stream.write_all(shared.hello.bytes()).await.is_err() || stream.flush().await.is_err() {
+        return Greeting::Ended(Ended::Lost);
     }
+    let payload = match read_length(&mut stream, HELLO_BYTES_MAX).await {
+        Ok(length) => read_payload(&mut stream, length).await,
+        Err(error) => Err(error),
+    };
+    match payload.map(|payload| judge(&payload, &shared.chain, &remote.to_bytes())) {
+        Ok(Ok(validator)) => Greeting::Good(stream, validator),
+        Ok(Err(HelloError::Refused(refusal))) => Greeting::Refused(stream, refusal),
+        Ok(Err(HelloError::Offence(offence, detail))) => Greeting::Ended(Ended::Offence(offence, detail)),
+        Err(error) => Greeting::Ended(ended_by(error)),
+    }
+}
+
+/// Waits until a refused peer has closed, for a while: the end of a connection may overtake what was written last, and then the
+/// other end would never learn from our hello why.
+pub(crate) async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) -> Ended {
+    _ = timeout(LINGER, async { (stream.close().await, read_length(&mut stream, 1).await) }).await;
+    Ended::Local
 }
 
 fn ended_by(error: FrameError) -> Ended {

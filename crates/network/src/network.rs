@@ -116,7 +116,7 @@ fn build(keypair: Keypair, lanes: Behaviour, limits: &Limits) -> Result<Swarm<Be
         config.set_max_num_streams(SUBSTREAMS_MAX);
         config
     };
-    let timeout = limits.dial_timeout;
+    let (timeout, idle) = (limits.dial_timeout, limits.quic_idle_timeout);
     let identify = identify::Config::new("/ebpf-blockchain/1".into(), keypair.public())
         .with_agent_version(concat!("ebpf-node/", env!("CARGO_PKG_VERSION")).into())
         .with_cache_size(0)
@@ -129,6 +129,8 @@ fn build(keypair: Keypair, lanes: Behaviour, limits: &Limits) -> Result<Swarm<Be
         .map_err(|error| SpawnError::Transport(chain(&error)))?
         .with_quic_config(|mut config| {
             config.handshake_timeout = timeout;
+            config.max_idle_timeout = u32::try_from(idle.as_millis()).unwrap_or(u32::MAX);
+            config.keep_alive_interval = idle / 3;
             config.max_concurrent_stream_limit = SUBSTREAMS_MAX as u32;
             config.max_stream_data = QUIC_STREAM_BYTES;
             config.max_connection_data = QUIC_CONNECTION_BYTES;

@@ -190,7 +190,7 @@ async fn measure(transport: Transport) {
     let busy = round_trips(&mut dialer, there, VOTES).await;
     let bytes = dialer.handle.peer(there).unwrap().lanes[1].bytes_out - before;
     let rate = bytes as f64 / start.elapsed().as_secs_f64() / 1e6;
-    let shared = round_trips_in_bulk(&mut dialer, there, 20).await;
+    let shared = round_trips_in_bulk(&mut dialer, there, 6).await;
     dialer.handle.disconnect(there);
     let sent = flood.await.unwrap();
     let received = echo.await.unwrap();

@@ -31,6 +31,7 @@ pub struct Recipe {
 pub fn limits() -> Limits {
     Limits {
         ping_interval: Duration::from_millis(200),
+        quic_idle_timeout: Duration::from_secs(2),
         deference: Duration::from_millis(30),
         backoff_min: Duration::from_millis(20),
         backoff_max: Duration::from_millis(200),
