@@ -147,10 +147,10 @@ impl GuardLink {
 
     /// Hands an order over. A full mailbox loses it and says so: the guard is slow, the node is not made so.
     pub fn order(&self, order: Order) {
-        if let Some(orders) = self.orders.lock().as_ref() {
-            if orders.try_send(order).is_err() {
-                tracing::warn!("the guard link's mailbox is full: an order was lost");
-            }
+        if let Some(orders) = self.orders.lock().as_ref()
+            && orders.try_send(order).is_err()
+        {
+            tracing::warn!("the guard link's mailbox is full: an order was lost");
         }
     }
 
