@@ -115,8 +115,8 @@ pub fn attach(
             let state = netlink::xdp_state(index).map_err(failed("reading the interface"))?;
             return Ok(Attached { link: Some(link), mode: state.mode, adopted: true });
         }
-        // The link's interface is gone or another one: letting go of it detaches it there.
-        fs::remove_file(&left).map_err(failed("removing a stale link"))?;
+        // The link's interface is gone or another one: it has no business there any more.
+        bpffs::remove_link(&left).map_err(failed("removing a stale link"))?;
     }
     let Some(link) = create(program, interface, index, preference, present)? else {
         return Ok(Attached { link: None, mode: None, adopted: false });

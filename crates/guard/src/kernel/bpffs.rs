@@ -1,8 +1,10 @@
 //! The directory of pins: on a bpf file system, named after the instance and the map layout.
 
+use super::sys;
 use nix::sys::statfs::FsType;
 use std::{
     fs, io,
+    os::fd::AsFd,
     path::{Path, PathBuf},
 };
 
@@ -75,12 +77,19 @@ pub fn directories(root: &Path, instance: &str) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// Detaches a pinned link and removes its pin. When it returns, no packet meets the filter any more.
+pub fn remove_link(pin: &Path) -> io::Result<()> {
+    match sys::open_pin(pin, 0) {
+        Ok(link) => sys::link_detach(link.as_fd())?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    fs::remove_file(pin)
+}
+
 /// Removes an instance's directory: the link first, so that the filter is off before its maps lose their names.
 pub fn remove(directory: &Path) -> io::Result<()> {
-    match fs::remove_file(directory.join("link")) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    remove_link(&directory.join("link"))?;
     for entry in fs::read_dir(directory)? {
         fs::remove_file(entry?.path())?;
     }

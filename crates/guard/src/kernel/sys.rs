@@ -23,6 +23,7 @@ const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const MAP_FREEZE: libc::c_int = 22;
 const LINK_CREATE: libc::c_int = 28;
 const LINK_UPDATE: libc::c_int = 29;
+const LINK_DETACH: libc::c_int = 34;
 
 /// `BPF_XDP`, the attach type.
 const ATTACH_XDP: u32 = 37;
@@ -154,6 +155,11 @@ struct LinkUpdate {
 pub fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
     let mut attribute = LinkUpdate { link: link.as_raw_fd() as u32, program: program.as_raw_fd() as u32, flags: 0, old_program: 0 };
     bpf(LINK_UPDATE, &mut attribute).map(drop)
+}
+
+/// Detaches a link, now: letting go of its last descriptor or pin only queues the work.
+pub fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    bpf(LINK_DETACH, &mut (link.as_raw_fd() as u32)).map(drop)
 }
 
 /// What the kernel says about an XDP link.
