@@ -137,7 +137,9 @@ impl<D: signer::Disk> Replica<D> {
                 };
                 self.offence(peer, offence, "sent an invalid batch");
             }
-            Err(_) => {}
+            // There may be room for it later.
+            Err(BatchRefusal::Full) => {}
+            Err(_) => self.fetches.useless(id),
         }
     }
 

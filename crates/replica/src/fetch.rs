@@ -1,6 +1,6 @@
 //! What is missing, whom it was asked of, and when to ask again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use types::{BatchId, BlockHash, IDS_MAX, Message, PublicKey, Tick};
 
@@ -9,6 +9,9 @@ use crate::replica::Replica;
 
 /// How often the pause between two tries doubles: once for each round of all candidates, up to the idle interval.
 const DOUBLINGS_MAX: usize = 16;
+
+/// Batches that are remembered to be of no use: a node that was behind announces what the others are past.
+const USELESS_MAX: usize = 256;
 
 /// One missing thing.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,6 +27,8 @@ struct Fetch {
 pub(crate) struct Fetches {
     batches: BTreeMap<BatchId, Fetch>,
     blocks: BTreeMap<BlockHash, Fetch>,
+    /// Announced batches that came and were of no use, oldest first.
+    useless: VecDeque<BatchId>,
     /// When the next of them is due.
     due: Option<Tick>,
 }
@@ -32,6 +37,20 @@ impl Fetches {
     /// Whether a batch was asked for: only such ones are taken from others than their author.
     pub(crate) fn is_asked(&self, id: &BatchId) -> bool {
         self.batches.contains_key(id)
+    }
+
+    /// A batch came and can't be cited any more: its announcement is no reason to ask again.
+    pub(crate) fn useless(&mut self, id: BatchId) {
+        if self.batches.remove(&id).is_some() {
+            self.useless.push_back(id);
+            if self.useless.len() > USELESS_MAX {
+                self.useless.pop_front();
+            }
+        }
+    }
+
+    pub(crate) fn is_useless(&self, id: &BatchId) -> bool {
+        self.useless.contains(id)
     }
 
     /// Whether a block was asked for.

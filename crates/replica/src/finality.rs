@@ -209,6 +209,7 @@ impl<D: signer::Disk> Replica<D> {
     /// Batches that judgements, execution and the announcements of more than a third wait for.
     pub(crate) fn wanted_batches(&self) -> Vec<Want<BatchId>> {
         let mut wanted: Vec<BatchId> = self.mempool.missing();
+        wanted.retain(|id| !self.fetches.is_useless(id));
         if let Execution::Missing(_, ids) = self.mempool.next_execution() {
             wanted.extend(ids);
         }

@@ -46,7 +46,7 @@ impl World {
     pub(crate) fn start(&mut self, at: usize) {
         let now = self.now;
         self.trace.add(now, "start", at as u64, &[]);
-        let started = self.instances[at].start(&self.plan, &self.config, now);
+        let started = self.instances[at].start(&self.plan, &self.config, &self.signer, now);
         if let Err(error) = started {
             let name = &self.instances[at].name;
             return self.fail(format!("RECOVERY {name}: {error}"));

@@ -64,7 +64,7 @@ impl Instance {
     ///
     /// # Errors
     /// What could not be read: a violation, since disks only lose what was not synced.
-    pub fn start(&mut self, plan: &Plan, config: &Config, now: Tick) -> Result<(), String> {
+    pub fn start(&mut self, plan: &Plan, config: &Config, signer: &signer::Config, now: Tick) -> Result<(), String> {
         self.life += 1;
         self.wake = None;
         self.crash_armed = false;
@@ -74,7 +74,7 @@ impl Instance {
         let boot = self.store.boot(&plan.genesis)?;
         let signer = if self.is_validator(plan) {
             let key = ValidatorKey::from_seed(keys::validator_seed(self.node));
-            Some(Signer::open(key, self.journal.clone()).map_err(|error| format!("journal: {error}"))?)
+            Some(Signer::open_with(key, self.journal.clone(), signer.clone()).map_err(|error| format!("journal: {error}"))?)
         } else {
             None
         };

@@ -37,6 +37,8 @@ mod world;
 
 pub use dice::Dice;
 pub use disk::Disk;
+#[cfg(feature = "planted-bugs")]
+pub use plan::Bug;
 pub use plan::{ACCOUNTS, CLASSES, Options, Plan, Provoke, VICES, Vice};
 pub use run::{Report, run};
 pub use store::Store;

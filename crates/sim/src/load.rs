@@ -117,7 +117,9 @@ impl World {
             .iter()
             .filter(|(id, (at, life))| {
                 let instance = &self.instances[*at];
-                let alive = instance.honest && instance.life == *life && instance.node < self.plan.validators;
+                // A follower forwards again after some heights, which an idle chain has not; a muted node packs nothing.
+                let packs = instance.node < self.plan.validators && !instance.muted;
+                let alive = instance.honest && packs && instance.life == *life;
                 let ended = self.chain.receipt(id).is_some() || self.clients.dropped.contains(&(**id, *at, *life));
                 alive && !ended
             })

@@ -34,6 +34,10 @@ struct Arguments {
     /// Shape worlds in which a planted bug would show.
     #[arg(long, value_parser = provoke)]
     provoke: Option<Provoke>,
+    /// Let honest nodes break a rule.
+    #[cfg(feature = "planted-bugs")]
+    #[arg(long, value_parser = bug)]
+    bug: Option<sim::Bug>,
     /// Print the summary as JSON.
     #[arg(long)]
     json: bool,
@@ -52,6 +56,17 @@ fn provoke(text: &str) -> Result<Provoke, String> {
         "crashes" => Ok(Provoke::Crashes),
         "lateness" => Ok(Provoke::Lateness),
         _ => Err("second-parent, crashes or lateness".to_owned()),
+    }
+}
+
+#[cfg(feature = "planted-bugs")]
+fn bug(text: &str) -> Result<sim::Bug, String> {
+    match text {
+        "no-gap-check" => Ok(sim::Bug::NoGapCheck),
+        "nullify-and-finalize" => Ok(sim::Bug::NullifyAndFinalize),
+        "vote-before-journal" => Ok(sim::Bug::VoteBeforeJournal),
+        "early-cut" => Ok(sim::Bug::EarlyCut),
+        _ => Err("no-gap-check, nullify-and-finalize, vote-before-journal or early-cut".to_owned()),
     }
 }
 
@@ -113,6 +128,8 @@ fn main() -> ExitCode {
         verbose: arguments.verbose,
         over_third: arguments.over_third,
         provoke: arguments.provoke,
+        #[cfg(feature = "planted-bugs")]
+        bug: arguments.bug,
     };
     let (from, to) = match (arguments.seed, arguments.seeds) {
         (Some(seed), _) => (seed, seed.saturating_add(1)),

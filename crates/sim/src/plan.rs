@@ -25,6 +25,35 @@ pub struct Options {
     pub over_third: bool,
     /// A control for a planted bug: a plan in which it shows.
     pub provoke: Option<Provoke>,
+    /// A control: honest nodes break a rule.
+    #[cfg(feature = "planted-bugs")]
+    pub bug: Option<Bug>,
+}
+
+/// A rule that honest nodes break, for controls that must be found.
+#[cfg(feature = "planted-bugs")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// Propose and vote without the nullifications between a block's view and its parent's.
+    NoGapCheck,
+    /// Nullify a view after a finalize vote in it, and the other way round.
+    NullifyAndFinalize,
+    /// Let votes leave before their journal record is durable.
+    VoteBeforeJournal,
+    /// Cut the journal at finality that storage has not synced, and sign on after a crash.
+    EarlyCut,
+}
+
+#[cfg(feature = "planted-bugs")]
+impl Bug {
+    /// The worlds in which it shows.
+    pub fn provoked_by(self) -> Provoke {
+        match self {
+            Bug::NoGapCheck => Provoke::SecondParent,
+            Bug::NullifyAndFinalize => Provoke::Lateness,
+            Bug::VoteBeforeJournal | Bug::EarlyCut => Provoke::Crashes,
+        }
+    }
 }
 
 /// Which planted bug is looked for.
@@ -157,7 +186,8 @@ impl Plan {
                 self.load_every_ms = 10;
                 self.crashes = 0;
             }
-            Some(Provoke::Crashes) | None => {}
+            Some(Provoke::Crashes) => self.sync_ms = (20, 200),
+            None => {}
         }
         self
     }

@@ -149,7 +149,12 @@ impl World {
                 self.mark("signature refused");
                 self.say(at, || format!("refused to sign {statement:?}"));
             }
-            Told::StorageBehind => self.mark("storage behind the journal"),
+            Told::StorageBehind => {
+                self.mark("storage behind the journal");
+                if self.instances[at].honest && !self.instances[at].muted {
+                    self.fail(format!("CUT {}: the journal was cut above the synced tip", self.instances[at].name));
+                }
+            }
             Told::Syncing { .. } => self.mark("sync"),
             Told::Entered { epoch, view, .. } => self.say(at, || format!("enters {epoch}/{view}")),
             Told::Nullifying { view, reason, .. } => self.say(at, || format!("gives up view {view}: {}", reason.as_str())),

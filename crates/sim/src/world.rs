@@ -89,6 +89,7 @@ pub struct World {
     pub(crate) plan: Plan,
     pub(crate) options: Options,
     pub(crate) config: Config,
+    pub(crate) signer: signer::Config,
     pub(crate) dice: Dice,
     pub(crate) now: Tick,
     scheduled: u64,
@@ -128,7 +129,36 @@ fn config_of(plan: &Plan, options: &Options) -> Config {
         ..consensus::Config::default()
     };
     let config = Config { consensus, resend_ms: 50, ..Config::default() };
-    let _ = options;
+    plant(config, options)
+}
+
+#[cfg(not(feature = "planted-bugs"))]
+fn plant(config: Config, _options: &Options) -> Config {
+    config
+}
+
+#[cfg(feature = "planted-bugs")]
+fn plant(mut config: Config, options: &Options) -> Config {
+    use crate::plan::Bug;
+    config.consensus.bugs.no_gap_check = options.bug == Some(Bug::NoGapCheck);
+    config.consensus.bugs.nullify_and_finalize = options.bug == Some(Bug::NullifyAndFinalize);
+    config.bugs.early_cut = options.bug == Some(Bug::EarlyCut);
+    config
+}
+
+/// The configuration of every signer of a world.
+#[cfg(not(feature = "planted-bugs"))]
+fn signer_config(_options: &Options) -> signer::Config {
+    signer::Config::default()
+}
+
+#[cfg(feature = "planted-bugs")]
+fn signer_config(options: &Options) -> signer::Config {
+    use crate::plan::Bug;
+    let mut config = signer::Config::default();
+    config.bugs.sign_before_sync = options.bug == Some(Bug::VoteBeforeJournal);
+    config.bugs.nullify_and_finalize = options.bug == Some(Bug::NullifyAndFinalize);
+    config.bugs.ignore_cut = options.bug == Some(Bug::EarlyCut);
     config
 }
 
@@ -173,6 +203,8 @@ impl World {
         let count = instances.len();
         let mut world = World {
             config: config_of(&plan, options),
+            // Rewritten often, so that cuts and crashes meet.
+            signer: signer::Config { rewrite_bytes: 16 << 10, ..signer_config(options) },
             options: options.clone(),
             chain: Chain::new(&plan.genesis),
             clients: Ledgerless::new(&plan),
@@ -323,13 +355,14 @@ impl World {
                 let s = replica.summary();
                 let pool = replica.pool();
                 format!(
-                    "[{} e{} v{} f{} h{} x{} goal {:?} open {} avail {} unknown {} pool {}]",
+                    "[{} e{} v{} f{} h{} x{} due {:?} goal {:?} open {} avail {} unknown {} pool {}]",
                     instance.name,
                     s.epoch,
                     s.view,
                     s.final_view,
                     s.height,
                     s.executed,
+                    replica.poll_timeout().map(|due| due.0),
                     s.goal.map(|height| height.0),
                     pool.open_batches,
                     pool.available_batches,
