@@ -43,7 +43,7 @@ pub struct Bugs {
     pub sign_before_sync: bool,
     /// Sign nullify beside finalize. The engine has a switch of the same name.
     pub nullify_and_finalize: bool,
-    /// Sign also with a storage that is older than the journal's cut. Shows only if a shell cuts above its synced tip.
+    /// Forget at a restart that the journal was cut. Shows only if a shell cuts above its synced tip.
     pub ignore_cut: bool,
 }
 
@@ -149,6 +149,16 @@ pub struct Signer<D> {
     poisoned: bool,
 }
 
+#[cfg(not(feature = "planted-bugs"))]
+fn ignores_cut(_: &Config) -> bool {
+    false
+}
+
+#[cfg(feature = "planted-bugs")]
+fn ignores_cut(config: &Config) -> bool {
+    config.bugs.ignore_cut
+}
+
 fn position(statement: &Statement) -> Position {
     (statement.epoch, statement.view)
 }
@@ -192,7 +202,8 @@ impl<D: Disk> Signer<D> {
             records.entry(position(&record.signed.statement)).or_default().push(record.clone());
         }
         let storage = Storage::Unknown;
-        let signer = Signer { key, disk, config, records, final_at: cut, cut, storage, bytes: len, poisoned: false };
+        let final_at = if ignores_cut(&config) { None } else { cut };
+        let signer = Signer { key, disk, config, records, final_at, cut, storage, bytes: len, poisoned: false };
         Ok((signer, list))
     }
 
@@ -205,7 +216,7 @@ impl<D: Disk> Signer<D> {
     /// the journal was cut above it: then every statement is refused in this life.
     pub fn storage_at(&mut self, tip: Option<&Certificate>) -> bool {
         let tip = tip.map(|certificate| position(&certificate.statement));
-        if tip < self.cut && !self.ignores_cut() {
+        if tip < self.cut && !ignores_cut(&self.config) {
             self.storage = Storage::Behind;
             return false;
         }
@@ -327,11 +338,6 @@ impl<D: Disk> Signer<D> {
     }
 
     #[cfg(not(feature = "planted-bugs"))]
-    fn ignores_cut(&self) -> bool {
-        false
-    }
-
-    #[cfg(not(feature = "planted-bugs"))]
     fn overlooks(&self, _: Kind, _: Kind) -> bool {
         false
     }
@@ -341,10 +347,6 @@ impl<D: Disk> Signer<D> {
 impl<D> Signer<D> {
     fn syncs(&self) -> bool {
         !self.config.bugs.sign_before_sync
-    }
-
-    fn ignores_cut(&self) -> bool {
-        self.config.bugs.ignore_cut
     }
 
     fn overlooks(&self, one: Kind, other: Kind) -> bool {

@@ -262,3 +262,42 @@ proptest! {
         }
     }
 }
+
+/// What the simulator's controls rely on: each planted bug lets a key contradict itself.
+#[cfg(feature = "planted-bugs")]
+#[test]
+fn planted_bugs_contradict() {
+    use signer::Bugs;
+    let start = |disk: &Memory, bugs: Bugs, tip: Option<&Certificate>| {
+        let config = Config { rewrite_bytes: 0, bugs, ..Config::default() };
+        let (mut signer, _) = Signer::open_with(key(), disk.clone(), config).unwrap();
+        signer.storage_at(tip);
+        signer
+    };
+    let (one, other) = (about(Kind::Notarize, 0, 3, 1), about(Kind::Notarize, 0, 3, 2));
+    let both = |disk: &Memory, bugs: Bugs, between: &dyn Fn(&mut Signer<Memory>), second: Statement| {
+        let mut signer = start(disk, bugs, None);
+        sign(&mut signer, one).unwrap();
+        sign(&mut signer, one.with_kind(Kind::Finalize)).unwrap();
+        between(&mut signer);
+        disk.lose_power(0);
+        sign(&mut start(disk, bugs, None), second).is_ok()
+    };
+    let early_cut = |signer: &mut Signer<Memory>| signer.cut(&finality(0, 4)).unwrap();
+    let nothing = |_: &mut Signer<Memory>| ();
+    let (sync, xor, cut) = (
+        Bugs { sign_before_sync: true, ..Bugs::default() },
+        Bugs { nullify_and_finalize: true, ..Bugs::default() },
+        Bugs { ignore_cut: true, ..Bugs::default() },
+    );
+    let nullify = about(Kind::Nullify, 0, 3, 0);
+    assert!(both(&Memory::default(), sync, &nothing, other));
+    assert!(both(&Memory::default(), xor, &nothing, nullify));
+    assert!(!both(&Memory::default(), xor, &nothing, other), "that rule still stands");
+    for (bugs, nullify) in [(Bugs::default(), nullify), (cut, nullify)] {
+        assert!(!both(&Memory::default(), bugs, &nothing, nullify));
+    }
+    // The view is above nothing that storage has, and its record went with the early cut.
+    assert!(!both(&Memory::default(), Bugs::default(), &early_cut, other));
+    assert!(both(&Memory::default(), cut, &early_cut, other));
+}
