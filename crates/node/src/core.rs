@@ -16,6 +16,7 @@ use signer::file::FileDisk;
 use tokio::sync::{mpsc, oneshot};
 use types::{Kind, Message, Offence, PublicKey, SignedTransaction, Tick, TxId, UnixMs};
 
+use crate::evidence::EvidenceStore;
 use crate::guard_link::{Flow, GuardLink, Order};
 use crate::store::{Reply, StoreThread};
 use crate::verify::Pool;
@@ -143,6 +144,7 @@ pub struct Core {
     answers: BTreeMap<Token, oneshot::Sender<Vec<Result<TxId, SubmitError>>>>,
     next_answer: u64,
     verdicts: mpsc::Sender<(Token, Vec<bool>)>,
+    evidence: EvidenceStore,
     encoded: Option<(Arc<Message>, network::Frame)>,
     started: Instant,
     alone: bool,
@@ -176,6 +178,8 @@ pub struct Parts {
     pub guard: Arc<GuardLink>,
     /// Metrics.
     pub metrics: Arc<Metrics>,
+    /// Evidence that is kept.
+    pub evidence: EvidenceStore,
     /// Where the pool's verdicts go.
     pub verdicts: mpsc::Sender<(Token, Vec<bool>)>,
     /// When [`Tick`] 0 was.
@@ -208,7 +212,7 @@ impl Core {
     /// Puts the parts together; commands come in through the handle.
     pub fn new(parts: Parts) -> (Core, CoreHandle, mpsc::Receiver<Command>) {
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
-        let Parts { replica, network, store, pool, guard, metrics, verdicts, started, alone } = parts;
+        let Parts { replica, network, store, pool, guard, metrics, evidence, verdicts, started, alone } = parts;
         let snapshot = Snapshot { summary: replica.summary(), peers: 0, mempool_transactions: 0, alone };
         let shared = Arc::new(Shared { snapshot: RwLock::new(snapshot), listening: RwLock::default() });
         let handle = CoreHandle { commands, shared: Arc::clone(&shared) };
@@ -224,6 +228,7 @@ impl Core {
             answers: BTreeMap::new(),
             next_answer: 0,
             verdicts,
+            evidence,
             encoded: None,
             started,
             alone,
@@ -340,6 +345,10 @@ impl Core {
     }
 
     fn connected(&mut self, connected: &network::Connected) {
+        if connected.validator.is_some_and(|key| self.evidence.is_guilty(&key)) {
+            self.network.disconnect(connected.peer);
+            return;
+        }
         let flow = |link: &network::Link| Flow {
             peer: connected.peer,
             address: link.address,
@@ -357,6 +366,13 @@ impl Core {
         self.peers.insert(peer, Standing { links, validator, address });
         self.metrics.peers_connected.set(self.peers.len() as i64);
         self.handle(Input::PeerConnected { peer: Peer(peer), validator });
+    }
+
+    fn close_streams(&self, validator: &PublicKey) {
+        tracing::warn!(%validator, "a validator is proven guilty: its streams are closed");
+        for (peer, _) in self.peers.iter().filter(|(_, standing)| standing.validator.as_ref() == Some(validator)) {
+            self.network.disconnect(*peer);
+        }
     }
 
     fn offence(&mut self, peer: u64, address: std::net::IpAddr, validator: bool, offence: Offence, detail: &str) {
@@ -387,17 +403,13 @@ impl Core {
                         self.offence(peer.0, address, validator, offence, detail);
                     }
                 }
-                Effect::CloseStreams { validator } => {
-                    tracing::warn!(%validator, "a validator is proven guilty: its streams are closed");
-                    let guilty = self.peers.iter().filter(|(_, standing)| standing.validator == Some(validator));
-                    for (peer, _) in guilty {
-                        self.network.disconnect(*peer);
-                    }
-                }
+                Effect::CloseStreams { validator } => self.close_streams(&validator),
                 Effect::Evidence(evidence) => {
                     self.metrics.offence(Offence::Equivocation);
-                    let bytes = hex::encode(types::encode(&evidence));
-                    tracing::warn!(key = %evidence.key, evidence = bytes, "evidence of equivocation");
+                    tracing::warn!(key = %evidence.key, statement = ?evidence.first.0, "evidence of equivocation");
+                    if let Err(error) = self.evidence.keep(&evidence) {
+                        return Some(format!("evidence can't be kept: {error:#}"));
+                    }
                 }
                 Effect::Answer { token, results } => self.answer(token, results),
                 Effect::Event(event) => self.event(event),

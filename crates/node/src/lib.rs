@@ -10,6 +10,7 @@
 //! boot        from storage to what a replica begins with
 //! store       the storage thread
 //! verify      the signature pool
+//! evidence    proofs against validator keys, kept on disk
 //! guard_link  the thread that speaks with the kernel guard
 //! backend     what the API asks
 //! doctor      what this machine lets the node do and see
@@ -22,6 +23,7 @@ pub mod cli;
 pub mod config;
 pub mod core;
 pub mod doctor;
+pub mod evidence;
 pub mod guard_link;
 pub mod home;
 mod start;

@@ -27,6 +27,7 @@ use types::{Hello, ProofOfValidator, WIRE_VERSION};
 use crate::backend::NodeBackend;
 use crate::config::{Config, LogFormat};
 use crate::core::{self, Core, Ended, Inputs, Parts};
+use crate::evidence::EvidenceStore;
 use crate::guard_link::GuardLink;
 use crate::store::{self, StoreThread};
 use crate::verify::Pool;
@@ -153,9 +154,20 @@ fn assemble(config: &Config, started: Instant, runtime: &tokio::runtime::Runtime
     };
     let guard = Arc::new(GuardLink::start(config.guard_socket.clone(), disconnect)?);
     let metrics = Arc::new(Metrics::new());
+    let evidence = EvidenceStore::open(&config.data_dir.join("evidence"))?;
     let view = Arc::clone(guard.view());
-    let parts =
-        Parts { replica, network: network.clone(), store, pool, guard, metrics: Arc::clone(&metrics), verdicts, started, alone };
+    let parts = Parts {
+        replica,
+        network: network.clone(),
+        store,
+        pool,
+        guard,
+        metrics: Arc::clone(&metrics),
+        evidence,
+        verdicts,
+        started,
+        alone,
+    };
     let (core, handle, commands) = Core::new(parts);
     let backend = NodeBackend {
         name: config.name.clone(),
