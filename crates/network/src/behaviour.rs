@@ -316,7 +316,9 @@ impl Behaviour {
             Ended::Offence(offence, detail) => {
                 let Some(entry) = self.connections.get(&connection) else { return };
                 let (lane, validator) = entry.greeted.unwrap_or((Lane::Votes, None));
-                let (peer, peer_id, link) = (entry.peer, entry.peer_id, entry.link(lane));
+                let (peer_id, link) = (entry.peer_id, entry.link(lane));
+                // The end of the peer's other connection may have been reported first.
+                let peer = entry.peer.filter(|peer| self.peers.get(*peer).is_some());
                 tracing::info!(%peer_id, address = %link.address, %offence, detail, "offence");
                 if self.crowded() {
                     add(&self.counters.offences_lost, 1);

@@ -125,7 +125,7 @@ pub enum Event {
     },
     /// An authenticated peer misbehaved; its connection is being closed.
     Offence {
-        /// Its handle, if it stood.
+        /// Its handle, if it stands still.
         peer: Option<u64>,
         /// Who.
         peer_id: PeerId,

@@ -1,6 +1,7 @@
 //! Peers come to stand, on either transport, whoever dials, and come back after a loss.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use network::{Event, Handle, Transport};
@@ -15,7 +16,7 @@ async fn exchanges_on_both_lanes(transport: Transport) {
     assert_eq!((there.peer_id, here.peer_id), (listener.handle.peer_id(), dialer.handle.peer_id()));
     assert_eq!((there.outbound, here.outbound), (true, false));
     assert_eq!((there.validator, here.validator), (Some(validator_key(1)), None));
-    assert_eq!(listener.handle.counters().arrivals.load(std::sync::atomic::Ordering::Relaxed), 2, "a connection a lane");
+    assert_eq!(listener.handle.counters().arrivals.load(Ordering::Relaxed), 2, "a connection a lane");
     if transport == Transport::Tcp {
         let [votes, bulk] = flows(&here);
         assert_ne!(votes, bulk);
@@ -104,16 +105,20 @@ impl View {
     }
 }
 
-/// Pumps a node's events, greeting whoever stands, until it has heard all others.
-async fn until_all_heard(mut node: Node, others: usize) -> Node {
+/// Pumps a node's events, greeting whoever stands, until all nodes have heard all others: `waiting` counts those that have not.
+async fn until_all_heard(mut node: Node, others: usize, waiting: &AtomicUsize) -> Node {
     let mut view = View::default();
-    while view.heard.len() < others {
-        // A standing may be replaced right after it began, and its greeting be lost: say it to each handle, and often.
-        for peer in view.standing.keys() {
-            node.handle.send(*peer, &vote(1)).ok();
+    let mut heard = false;
+    let mut greet = tokio::time::interval(Duration::from_millis(20));
+    while waiting.load(Ordering::SeqCst) > 0 {
+        tokio::select! {
+            // A standing may be replaced right after it began, and its greeting be lost: say it to each handle, and often.
+            _ = greet.tick() => view.standing.keys().for_each(|peer| _ = node.handle.send(*peer, &vote(1))),
+            event = node.events.recv() => view.apply(event.unwrap()),
         }
-        if let Ok(event) = tokio::time::timeout(Duration::from_millis(50), node.events.recv()).await {
-            view.apply(event.unwrap());
+        if !heard && view.heard.len() == others {
+            heard = true;
+            waiting.fetch_sub(1, Ordering::SeqCst);
         }
     }
     node
@@ -139,7 +144,8 @@ async fn four_nodes_form_a_mesh(transport: Transport) {
             node.handle.dial(address.clone()).unwrap();
         }
     }
-    let nodes = futures::future::join_all(nodes.into_iter().map(|node| until_all_heard(node, NODES - 1))).await;
+    let waiting = AtomicUsize::new(NODES);
+    let nodes = futures::future::join_all(nodes.into_iter().map(|node| until_all_heard(node, NODES - 1, &waiting))).await;
     for node in &nodes {
         let peers = node.handle.peers();
         let ids: BTreeSet<_> = peers.iter().map(|peer| peer.peer_id).collect();
