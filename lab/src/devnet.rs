@@ -296,7 +296,10 @@ impl Devnet<'_> {
 /// A path as a person in the current folder would type it.
 fn relative(path: &Path) -> String {
     let here = std::env::current_dir().unwrap_or_default();
-    path.strip_prefix(&here).unwrap_or(path).display().to_string()
+    match path.strip_prefix(&here) {
+        Ok(inside) => Path::new(".").join(inside).display().to_string(),
+        Err(_) => path.display().to_string(),
+    }
 }
 
 #[cfg(test)]

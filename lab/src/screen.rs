@@ -53,7 +53,7 @@ impl Screen {
             Kind::Lines => emit(&format!("{text}\n")),
             Kind::Terminal => {
                 let up = self.up();
-                emit(&format!("{up}{text}\n"));
+                emit(&format!("{up}\x1b[J{text}\n"));
                 self.drawn = 0;
             }
         }
@@ -76,9 +76,9 @@ impl Screen {
         }
     }
 
-    /// Moves to the table's first line and clears what is below.
+    /// Moves to the table's first line.
     fn up(&self) -> String {
-        if self.drawn == 0 { String::new() } else { format!("\x1b[{}A\x1b[J", self.drawn) }
+        if self.drawn == 0 { String::new() } else { format!("\x1b[{}A", self.drawn) }
     }
 }
 
