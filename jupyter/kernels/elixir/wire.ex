@@ -1,0 +1,96 @@
+defmodule Lab.Wire do
+  @moduledoc """
+  Lines to the kernel, over descriptors 3 and 4, so that user code may do what it likes with stdin and stdout.
+
+  A line is `KIND id field…`, fields in Base64. A bounded window of unread output holds back whoever prints.
+  """
+
+  def start do
+    pid = spawn_link(fn -> writer(:erlang.open_port({:fd, 3, 4}, [:binary, :stream])) end)
+    Process.register(pid, :lab_wire)
+  end
+
+  def send(kind, id, fields) do
+    line = Enum.intersperse([kind, id | Enum.map(fields, &Base.encode64(to_string(&1)))], " ")
+    # Answered once the port has taken it: a loop that prints cannot fill the memory.
+    ref = make_ref()
+    Kernel.send(:lab_wire, {:line, self(), ref, line})
+
+    receive do
+      {^ref, :written} -> :ok
+    end
+  end
+
+  defp writer(port) do
+    receive do
+      {:line, from, ref, line} ->
+        Port.command(port, [line, ?\n])
+        Kernel.send(from, {ref, :written})
+    end
+
+    writer(port)
+  end
+end
+
+defmodule Lab.Output do
+  @moduledoc "A group leader: forwards what a cell prints, up to a limit."
+
+  @bytes_max 1_048_576
+
+  def start(kind), do: spawn_link(fn -> loop(%{kind: kind, id: "0", bytes: 0, owner: nil}) end)
+
+  defp loop(state) do
+    receive do
+      {:cell, id, owner} ->
+        loop(%{state | id: id, bytes: 0, owner: owner})
+
+      {:io_request, from, reference, request} ->
+        {reply, state} = handle(request, state)
+        send(from, {:io_reply, reference, reply})
+        loop(state)
+
+      _ ->
+        loop(state)
+    end
+  end
+
+  defp handle({:put_chars, chars}, state), do: handle({:put_chars, :latin1, chars}, state)
+
+  defp handle({:put_chars, encoding, chars}, state) do
+    case :unicode.characters_to_binary(chars, encoding) do
+      text when is_binary(text) -> print(text, state)
+      _ -> {{:error, :not_text}, state}
+    end
+  end
+
+  defp handle({:put_chars, encoding, m, f, a}, state), do: handle({:put_chars, encoding, apply(m, f, a)}, state)
+
+  defp handle({:requests, requests}, state) do
+    Enum.reduce(requests, {:ok, state}, fn request, {_, state} -> handle(request, state) end)
+  end
+
+  defp handle({:get_geometry, :columns}, state), do: {100, state}
+  defp handle({:setopts, _}, state), do: {:ok, state}
+  defp handle(:getopts, state), do: {[binary: true, encoding: :unicode], state}
+  # There is nobody at a keyboard: `IO.gets` sees the end of the file.
+  defp handle(request, state) when elem(request, 0) in [:get_line, :get_chars, :get_until], do: {:eof, state}
+  defp handle(_, state), do: {{:error, :enotsup}, state}
+
+  defp print(text, state) do
+    bytes = state.bytes + byte_size(text)
+
+    cond do
+      bytes <= @bytes_max ->
+        Lab.Wire.send(state.kind, state.id, [text])
+
+      state.bytes <= @bytes_max and is_pid(state.owner) ->
+        Process.exit(state.owner, {:shutdown, {:output_too_large, @bytes_max}})
+        Process.exit(state.owner, :kill)
+
+      true ->
+        :ok
+    end
+
+    {:ok, %{state | bytes: bytes}}
+  end
+end

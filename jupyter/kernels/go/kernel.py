@@ -1,0 +1,258 @@
+"""Jupyter kernel for Go: GoNB's cell rules, the real compiler, nothing to download."""
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from ipykernel.kernelapp import IPKernelApp
+from ipykernel.kernelbase import Kernel
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+from cells import significant  # noqa: E402
+from program import STANDARD, CellError, Program, readable  # noqa: E402
+
+# What one cell may print; a loop that prints for ever would fill the browser.
+OUTPUT_BYTES_MAX = 1 << 20
+# One display message, an image for instance.
+DISPLAY_BYTES_MAX = 8 << 20
+# Warmed by `lab install` with these very flags: other flags compile the standard library anew.
+BUILD_FLAGS = ["-trimpath", "-ldflags=-s -w"]
+KEYWORDS = "break case chan const continue default defer else fallthrough for func go goto if import interface map package range return select struct switch type var".split()
+
+
+def go_binary():
+    """The toolchain of the environment that runs the kernel, else the one on the path."""
+    try:
+        import go
+    except ImportError:
+        return shutil.which("go")
+    return str(Path(go.__file__).parent / "bin" / "go")
+
+
+def environment():
+    return {**os.environ, "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=mod", "GOTELEMETRY": "off", "GOPROXY": "off", "CGO_ENABLED": os.environ.get("CGO_ENABLED", "0")}
+
+
+def make_module(folder, version):
+    """A module with the display package in it, under the path that GoNB's notebooks import."""
+    display = Path(folder) / "gonb" / "gonbui"
+    display.mkdir(parents=True)
+    shutil.copy(HERE / "display.go", display / "gonbui.go")
+    (display.parent / "go.mod").write_text(f"module github.com/janpfeifer/gonb\n\ngo {version}\n")
+    (Path(folder) / "go.mod").write_text(
+        f"module lab\n\ngo {version}\n\nrequire github.com/janpfeifer/gonb v0.0.0\n\nreplace github.com/janpfeifer/gonb => ./gonb\n"
+    )
+
+
+class OutputTooLarge(Exception):
+    """The cell printed more than OUTPUT_BYTES_MAX."""
+
+
+class Printed:
+    """Counts what a process group prints, and ends the group when it is too much."""
+
+    def __init__(self, group):
+        self.group, self.bytes, self.too_much = group, 0, ""
+
+    def add(self, count):
+        self.bytes += count
+        if self.bytes > OUTPUT_BYTES_MAX:
+            self.stop(f"more than {OUTPUT_BYTES_MAX} bytes")
+
+    def stop(self, why):
+        self.too_much = self.too_much or why
+        try:
+            os.killpg(self.group, signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # It has ended by itself.
+
+
+class GoKernel(Kernel):
+    implementation, implementation_version, language = "ebpf-blockchain-go", "1.0", "go"
+    language_info = {"name": "go", "mimetype": "text/x-go", "file_extension": ".go", "pygments_lexer": "go", "codemirror_mode": "go"}
+    help_links = [{"text": "The Go specification", "url": "https://go.dev/ref/spec"}]
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.go, self.environment = go_binary(), environment()
+        if self.go is None:
+            raise SystemExit("no Go toolchain: run `jupyter/lab install`")
+        version = subprocess.run([self.go, "env", "GOVERSION"], capture_output=True, text=True, env=self.environment, check=True).stdout.strip()
+        self.language_version = version.removeprefix("go")
+        self.language_info = {**self.language_info, "version": self.language_version}
+        self.banner = f"Go {self.language_version}, cells by GoNB's rules: declarations stay, %% begins the body of main"
+        self.folder = tempfile.mkdtemp(prefix="lab-go-")
+        make_module(self.folder, ".".join(self.language_version.split(".")[:2]))
+        self.program, self.process, self.interrupted, self.flags = Program(), None, False, []
+
+    def write(self, name, text):
+        self.send_response(self.iopub_socket, "stream", {"name": name, "text": text})
+
+    def done(self):
+        return {"status": "ok", "execution_count": self.execution_count, "payload": [], "user_expressions": {}}
+
+    def fail(self, name, value, details=""):
+        content = {"ename": name, "evalue": value, "traceback": (details or f"{name}: {value}").splitlines()}
+        self.send_response(self.iopub_socket, "error", content)
+        return {"status": "error", "execution_count": self.execution_count, **content}
+
+    async def run(self, argv, stream=True, display=False):
+        """(exit code, standard error) of a command in the module's folder; a negative code is a signal."""
+        reader, writer = os.pipe() if display else (None, None)
+        env = {**self.environment, **({"LAB_DISPLAY_FD": str(writer)} if display else {})}
+        self.interrupted = False
+        self.process = process = await asyncio.create_subprocess_exec(
+            *argv, cwd=self.folder, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            start_new_session=True, pass_fds=(writer,) if display else (),
+        )
+        if display:
+            os.close(writer)
+        printed, errors = Printed(process.pid), []
+        readers = [self.pump(process.stdout, "stdout", stream, printed), self.pump(process.stderr, "stderr", stream, printed, errors)]
+        if display:
+            readers.append(self.pump_display(reader, printed))
+        try:
+            await asyncio.gather(*readers)
+            code = await process.wait()
+        finally:
+            self.process = None
+        if printed.too_much:
+            raise OutputTooLarge(printed.too_much + "; the program was ended")
+        return code, "".join(errors)
+
+    async def pump(self, pipe, name, stream, printed, keep=None):
+        # To the end of the pipe, whatever happens: asyncio does not see a process end whose pipe is not read.
+        while data := await pipe.read(65536):
+            if printed.too_much:
+                continue
+            text = data.decode("utf-8", "replace")
+            if keep is not None:
+                keep.append(text)
+            if stream:
+                self.write(name, text)
+            printed.add(len(data))
+
+    async def pump_display(self, descriptor, printed):
+        stream = asyncio.StreamReader(limit=DISPLAY_BYTES_MAX)
+        pipe = os.fdopen(descriptor, "rb")
+        await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), pipe)
+        while True:
+            try:
+                line = await stream.readline()
+            except ValueError:
+                printed.stop(f"an image of more than {DISPLAY_BYTES_MAX} bytes")
+                return
+            if not line:
+                return
+            self.send_response(self.iopub_socket, "display_data", {"data": json.loads(line), "metadata": {}})
+
+    async def do_execute(self, code, silent, store_history=True, user_expressions=None, allow_stdin=False, **_):
+        if not code.strip():
+            return self.done()
+        try:
+            return await self.execute_cell(code, f"cell[{self.execution_count}]")
+        except CellError as error:
+            return self.fail("SyntaxError", str(error), str(error))
+        except OutputTooLarge as error:
+            return self.fail("OutputTooLarge", str(error))
+
+    async def execute_cell(self, code, name):
+        program, cell, main = self.program.with_cell(code, name)
+        test = False
+        for command in cell.commands:
+            word = command.split()[0]
+            if word == "%test":
+                test = True
+            elif word == "%goflags":
+                self.flags = command.split()[1:]
+            elif word == "%reset":
+                self.program = Program()
+            elif command.startswith("!"):
+                code, _ = await self.run(["sh", "-c", command[1:]])
+                if code:
+                    return self.fail("ShellError", f"exit status {code}")
+            else:
+                return self.fail("UnknownCommand", f"{word}: known are %%, %test, %goflags, %reset and !command")
+        if not cell.chunks and cell.body is None:
+            return self.done()
+        source = program.source(cell, main, name, test)
+        for old in ("main.go", "main_test.go"):
+            Path(self.folder, old).unlink(missing_ok=True)
+        Path(self.folder, "main_test.go" if test else "main.go").write_text(source)
+        if test:
+            return await self.run_tests(program)
+        return await self.build_and_run(program, cell, main)
+
+    async def run_tests(self, program):
+        code, _ = await self.run([self.go, "test", "-vet=off", "-v", *self.flags, "."])
+        if code:
+            return self.fail("TestFailed", f"go test: exit status {code}")
+        self.program = program
+        return self.done()
+
+    async def build_and_run(self, program, cell, main):
+        code, errors = await self.run([self.go, "build", *BUILD_FLAGS, *self.flags, "-o", "cell", "."], stream=False)
+        if self.interrupted:
+            return self.fail("Interrupted", "the compiler was interrupted; nothing was declared")
+        if code:
+            message = readable(errors)
+            return self.fail("CompileError", message.split("\n")[0], message)
+        self.program = program
+        if cell.body is None and main is None:
+            return self.done()
+        code, errors = await self.run(["./cell", *cell.arguments], display=True)
+        if code == 0:
+            return self.done()
+        if self.interrupted:
+            return self.fail("Interrupted", "the program was interrupted; declarations of all cells are kept")
+        if code < 0:
+            return self.fail("Crashed", f"the program was ended by {signal.Signals(-code).name}; declarations of all cells are kept")
+        panic = re.search(r"^panic: (.*)", errors, re.M)
+        return self.fail("Panic" if panic else "ExitStatus", panic[1] if panic else f"exit status {code}")
+
+    def do_complete(self, code, cursor_pos):
+        """Names of this notebook, keywords and packages. Types and members are the language server's work."""
+        prefix = re.search(r"\w*$", code[:cursor_pos]).group()
+        names = {name.rsplit(".", 1)[-1] for names in self.program.declarations for name in names}
+        matches = sorted(each for each in names | set(KEYWORDS) | set(STANDARD) if each.startswith(prefix)) if prefix else []
+        return {"status": "ok", "matches": matches, "cursor_start": cursor_pos - len(prefix), "cursor_end": cursor_pos, "metadata": {}}
+
+    async def do_inspect(self, code, cursor_pos, detail_level=0, omit_sections=()):
+        """What `go doc` says of the name at the cursor; of the notebook's own names, their declaration."""
+        before, after = re.search(r"[\w.]*$", code[:cursor_pos]).group(), re.match(r"\w*", code[cursor_pos:]).group()
+        name = before + after
+        text = "\n\n".join(chunk.text for names, (chunk, _) in self.program.declarations.items() if name in names)
+        package, _, member = name.partition(".")
+        if not text and package in STANDARD:
+            query = [STANDARD[package], *([member] if member else [])]
+            result = await asyncio.to_thread(subprocess.run, [self.go, "doc", *query], capture_output=True, text=True, env=self.environment, cwd=self.folder)
+            text = result.stdout
+        return {"status": "ok", "found": bool(text), "data": {"text/plain": text} if text else {}, "metadata": {}}
+
+    def do_is_complete(self, code):
+        depth = sum((mark.text in "([{") - (mark.text in ")]}") for mark in significant(code) if mark.kind == "operator")
+        return {"status": "incomplete", "indent": "\t"} if depth > 0 else {"status": "complete"}
+
+    async def interrupt_request(self, stream, ident, parent):
+        if self.process is not None:
+            self.interrupted = True
+            os.killpg(self.process.pid, signal.SIGINT)
+        self.session.send(stream, "interrupt_reply", {"status": "ok"}, parent, ident=ident)
+
+    async def do_shutdown(self, restart):
+        if self.process is not None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return {"status": "ok", "restart": restart}
+
+
+if __name__ == "__main__":
+    IPKernelApp.launch_instance(kernel_class=GoKernel)

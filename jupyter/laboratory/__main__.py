@@ -1,0 +1,57 @@
+"""The commands that need the installed packages."""
+
+import argparse
+import os
+import sys
+
+from .places import HOME, NOTE, evcxr
+
+
+def options():
+    parser = argparse.ArgumentParser(prog="jupyter/lab", description="The Jupyter laboratory.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("install", help="install everything, once")
+    commands.add_parser("doctor", help="say what is missing, and the fix")
+    up = commands.add_parser("up", help="install what is missing and open JupyterLab on loopback")
+    up.add_argument("--port", type=int, default=8888)
+    for name, text in (("test", "execute notebooks, compare their outputs, check values across languages"), ("write", "execute notebooks and write them with their outputs")):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("--all", action="store_true", help="every lesson, and a second seed")
+        command.add_argument("--lesson", default="", metavar="TEXT", help="lessons whose path contains it")
+        command.add_argument("--language", action="append", metavar="NAME", help="python, rust, go or elixir; may be repeated")
+    html = commands.add_parser("html", help="make the site")
+    html.add_argument("--output", default=str(HOME / "target" / "html"))
+    new = commands.add_parser("new-lesson", help="write the skeleton of a lesson")
+    new.add_argument("path", help="for instance crypto/06-commitments")
+    return parser.parse_args()
+
+
+def main():
+    chosen = options()
+    if chosen.command == "up":
+        return up(chosen.port)
+    if chosen.command == "new-lesson":
+        from .skeleton import new_lesson
+
+        return new_lesson(chosen.path)
+    if chosen.command == "html":
+        from .site import build
+
+        return build(chosen.output)
+    from .suite import suite
+
+    return suite(chosen)
+
+
+def up(port):
+    """JupyterLab on loopback with a token; its URL is printed by the server."""
+    if not evcxr().exists():
+        print("lab: without the Rust kernel; `jupyter/lab doctor` says how to get it")
+    argv = [sys.executable, "-m", "jupyterlab", "--ip=127.0.0.1", f"--port={port}", "--no-browser", f"--ServerApp.root_dir={NOTE}"]
+    if os.geteuid() == 0:
+        argv.append("--allow-root")
+    os.execv(sys.executable, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""`lab doctor`: what is there, what is missing, and the exact fix. The standard library only."""
+
+import hashlib
+import shutil
+import subprocess
+
+from .install import PACKAGES
+from .places import CACHE, LOCK, PYTHON, VENV, environment, evcxr, rustc_version
+
+
+def version(argv):
+    """The first line that a program prints, or None."""
+    try:
+        result = subprocess.run([str(each) for each in argv], capture_output=True, text=True, timeout=60, env=environment(), check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    lines = (result.stdout or result.stderr).strip().splitlines()
+    return lines[-1] if result.returncode == 0 and lines else None
+
+
+def findings():
+    """(what, its version or None, the fix)."""
+    install = "jupyter/lab install"
+    stamp = VENV / "locked"
+    locked = stamp.exists() and stamp.read_text() == hashlib.sha256(LOCK.read_bytes()).hexdigest()
+    yield "Python packages as locked", "yes" if locked else None, install
+    yield "JupyterLab", version([PYTHON, "-m", "jupyterlab", "--version"]), install
+    yield "Python kernel", version([PYTHON, "-c", "import ipykernel; print(ipykernel.__version__)"]), install
+    go = shutil.which("go", path=environment()["PATH"])
+    yield "Go toolchain", version([go, "version"]) if go else None, install
+    elixir = shutil.which("elixir")
+    apt = "sudo apt-get install -y --no-install-recommends " + " ".join(PACKAGES)
+    yield "Elixir", version([elixir, "--version"]) if elixir else None, apt
+    yield "rustc", rustc_version(), "install Rust from https://rustup.rs"
+    yield "Rust kernel (evcxr)", str(evcxr().parent.parent.name) if evcxr().exists() else None, install
+    for name in ("go", "elixir", "rust"):
+        spec = VENV / "share" / "jupyter" / "kernels" / name / "kernel.json"
+        yield f"kernel specification {name}", "yes" if spec.exists() else None, install
+
+
+def doctor():
+    """0 if nothing is missing."""
+    print(f"cache: {CACHE}")
+    missing = 0
+    for what, found, fix in findings():
+        print(f"{'ok     ' if found else 'MISSING'}  {what}: {found or 'fix: ' + fix}")
+        missing += found is None
+    return 1 if missing else 0

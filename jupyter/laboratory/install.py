@@ -1,0 +1,115 @@
+"""`lab install`: everything that the notebooks need, once. What is there already is left alone."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import venv
+
+from .places import CACHE, EVCXR_VERSION, HOME, KERNELS, LOCK, PYTHON, VENV, environment, evcxr, evcxr_root
+
+PACKAGES = ["elixir", "erlang-crypto", "erlang-jiffy", "erlang-public-key", "erlang-ssl", "erlang-inets"]
+# Optimised a little: 5 minutes instead of 8 on two cores, and notebooks run a quarter slower; unoptimised they crawl,
+# because evcxr holds rust-analyzer.
+EVCXR_PROFILE = {
+    "CARGO_PROFILE_RELEASE_OPT_LEVEL": "1",
+    "CARGO_PROFILE_RELEASE_CODEGEN_UNITS": "256",
+    "CARGO_PROFILE_RELEASE_LTO": "off",
+    "CARGO_PROFILE_RELEASE_DEBUG": "0",
+}
+
+
+def say(text):
+    print(f"lab: {text}", flush=True)
+
+
+def run(argv, **options):
+    subprocess.run([str(each) for each in argv], check=True, **options)
+
+
+def install():
+    CACHE.mkdir(parents=True, exist_ok=True)
+    install_system()
+    install_python()
+    install_rust()
+    write_kernels()
+    write_settings()
+    warm()
+    say("installed; start with `jupyter/lab up`")
+
+
+def install_system():
+    if shutil.which("elixir"):
+        return
+    apt = ["apt-get", "install", "-y", "--no-install-recommends", *PACKAGES]
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        say("Elixir is missing; its notebooks will not run. Install it with: sudo " + " ".join(apt))
+        return
+    say("installing Elixir")
+    run(apt, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
+
+
+def install_python():
+    """A virtual environment of exactly the locked packages, by their hashes."""
+    stamp, digest = VENV / "locked", hashlib.sha256(LOCK.read_bytes()).hexdigest()
+    if PYTHON.exists() and stamp.exists() and stamp.read_text() == digest:
+        return
+    say("installing the locked Python packages, with the Go toolchain among them")
+    venv.create(VENV, with_pip=True, clear=True)
+    run([PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r", LOCK])
+    stamp.write_text(digest)
+
+
+def install_rust():
+    if evcxr().exists():
+        return
+    if not shutil.which("cargo"):
+        say("cargo is missing; the Rust notebooks will not run. Install Rust from https://rustup.rs, then repeat")
+        return
+    say("building the Rust kernel, once: about 5 minutes on two cores")
+    target = CACHE / "evcxr-target"
+    env = {**os.environ, **EVCXR_PROFILE, "CARGO_TARGET_DIR": str(target)}
+    run(["cargo", "install", "--quiet", "--locked", "evcxr_jupyter", "--version", EVCXR_VERSION, "--root", evcxr_root()], env=env)
+    # 700 MB that nobody reads again.
+    shutil.rmtree(target, ignore_errors=True)
+
+
+def write_kernels():
+    """Kernel specifications of this clone; the last clone that ran `lab install` is served."""
+    specs = {
+        "go": {"argv": [str(PYTHON), str(KERNELS / "go" / "kernel.py"), "-f", "{connection_file}"], "display_name": "Go", "language": "go"},
+        "elixir": {"argv": [str(PYTHON), str(KERNELS / "elixir" / "kernel.py"), "-f", "{connection_file}"], "display_name": "Elixir", "language": "elixir"},
+    }
+    if evcxr().exists():
+        specs["rust"] = {"argv": [str(evcxr()), "--control_file", "{connection_file}"], "display_name": "Rust", "language": "rust"}
+    for name, spec in specs.items():
+        folder = VENV / "share" / "jupyter" / "kernels" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "kernel.json").write_text(json.dumps({**spec, "interrupt_mode": "message"}, indent=1) + "\n")
+
+
+def write_settings():
+    """No pop-up of news over the page, no look for updates."""
+    folder = VENV / "share" / "jupyter" / "lab" / "settings"
+    folder.mkdir(parents=True, exist_ok=True)
+    quiet = {"fetchNews": "false", "checkForUpdates": False}
+    (folder / "overrides.json").write_text(json.dumps({"@jupyterlab/apputils-extension:notification": quiet}))
+
+
+def warm():
+    """Go's standard library with the kernel's own flags: the first cell then takes a second instead of half a minute."""
+    stamp = CACHE / "go-build" / "warmed"
+    program = HOME / "kernels" / "go" / "warm.go"
+    digest = hashlib.sha256(program.read_bytes() + LOCK.read_bytes()).hexdigest()
+    if stamp.exists() and stamp.read_text() == digest:
+        return
+    say("compiling Go's standard library, once")
+    env = {**environment(), "CGO_ENABLED": "0"}
+    go = shutil.which("go", path=env["PATH"])
+    if go is None:
+        sys.exit("lab: the locked packages hold no Go toolchain: remove " + str(VENV) + " and repeat")
+    run([go, "build", "-trimpath", "-ldflags=-s -w", "-o", os.devnull, program], env=env, cwd=program.parent)
+    stamp.parent.mkdir(parents=True, exist_ok=True)
+    stamp.write_text(digest)

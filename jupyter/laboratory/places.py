@@ -1,0 +1,71 @@
+"""Where things are. The standard library only: `lab install` runs before anything is installed."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+HOME = Path(__file__).resolve().parent.parent
+NOTE, KERNELS, LOCK = HOME / "note", HOME / "kernels", HOME / "requirements.lock"
+VECTORS = HOME.parent / "docs" / "spec" / "vectors"
+LANGUAGES = ("python", "rust", "go", "elixir")
+KERNEL_NAMES = {"python": "python3", "rust": "rust", "go": "go", "elixir": "elixir"}
+EVCXR_VERSION = "0.22.0"
+
+
+def cache():
+    """Outside the clone, so that a fresh one starts warm: LAB_CACHE, the system's cache if it may be written, else the user's."""
+    if "LAB_CACHE" in os.environ:
+        return Path(os.environ["LAB_CACHE"]).resolve()
+    shared = Path("/var/cache/ebpf-blockchain/jupyter")
+    if os.access(shared if shared.exists() else "/var/cache", os.W_OK):
+        return shared
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "ebpf-blockchain" / "jupyter"
+
+
+CACHE = cache()
+VENV = CACHE / "venv"
+PYTHON = VENV / "bin" / "python"
+
+
+def rustc_version():
+    """For instance 1.95.0, or None."""
+    program = shutil.which("rustc")
+    if program is None:
+        return None
+    words = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout.split()
+    return words[1] if len(words) > 1 else None
+
+
+def evcxr_root():
+    """Keyed by what the binary depends on: another compiler makes another one."""
+    return CACHE / f"evcxr-{EVCXR_VERSION}-rustc-{rustc_version()}"
+
+
+def evcxr():
+    return evcxr_root() / "bin" / "evcxr_jupyter"
+
+
+def environment():
+    """What every kernel and server is started with."""
+    go = VENV / "lib"
+    toolchains = sorted(go.glob("python3.*/site-packages/go/bin"))
+    path = os.pathsep.join([str(VENV / "bin"), *map(str, toolchains), os.environ.get("PATH", "")])
+    return {
+        **os.environ,
+        "PATH": path,
+        "GOCACHE": str(CACHE / "go-build"),
+        "GOTOOLCHAIN": "local",
+        "GOTELEMETRY": "off",
+        "GOPROXY": "off",
+        # evcxr's cache of compiled dependencies.
+        "XDG_CACHE_HOME": str(CACHE / "xdg"),
+        "EVCXR_CONFIG_DIR": str(KERNELS / "rust"),
+        "JUPYTER_CONFIG_DIR": str(CACHE / "config"),
+        "JUPYTER_DATA_DIR": str(CACHE / "data"),
+        "JUPYTER_RUNTIME_DIR": str(CACHE / "runtime"),
+        "IPYTHONDIR": str(CACHE / "ipython"),
+        "JUPYTER_PLATFORM_DIRS": "1",
+        "LAB_HOME": str(HOME),
+        "LAB_VECTORS": str(VECTORS),
+    }

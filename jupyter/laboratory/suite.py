@@ -1,0 +1,87 @@
+"""`lab test` and `lab write`."""
+
+import nbformat
+
+from .compare import across_languages, across_seeds, compare
+from .execute import execute
+from .lessons import all_lessons
+from .places import LANGUAGES, evcxr
+
+FIRST_SEED, OTHER_SEED = "1", "2"
+
+
+class Tally:
+    def __init__(self):
+        self.notebooks = self.compared = self.with_output = self.checks = 0
+        self.failures, self.skipped = [], []
+
+    def add(self, failures, checks):
+        self.failures += failures
+        self.checks += checks
+
+    def last_line(self):
+        skipped = f", {len(self.skipped)} SKIPPED ({', '.join(self.skipped)})" if self.skipped else ""
+        verdict = "FAILED" if self.failures else "ok"
+        return (
+            f"{verdict}: {self.notebooks} notebooks executed, {self.compared} of {self.with_output} output cells compared, "
+            f"{self.checks} checks, {len(self.failures)} failed{skipped}"
+        )
+
+
+def suite(chosen):
+    tally, languages = Tally(), tuple(chosen.language or LANGUAGES)
+    lessons = all_lessons(chosen.lesson)
+    if not lessons:
+        tally.failures.append(f"no lesson's path contains {chosen.lesson!r}")
+    for lesson in lessons:
+        first = run_lesson(lesson, languages, FIRST_SEED, tally)
+        for result in first:
+            keep(result, lesson, tally) if chosen.command == "write" else check_committed(result, lesson, tally)
+        if chosen.all and chosen.command == "test":
+            second_seed(lesson, first, languages, tally)
+    for failure in tally.failures:
+        print("FAILED  " + failure)
+    print(tally.last_line())
+    return 1 if tally.failures else 0
+
+
+def run_lesson(lesson, languages, seed, tally):
+    results = []
+    # Rust first: it takes the longest.
+    for language in sorted(set(languages) & set(lesson.languages), key=lambda each: each != "rust"):
+        if language == "rust" and not evcxr().exists():
+            # Counted as skipped, never as passed.
+            tally.skipped.append(f"{lesson.name}/rust: no evcxr")
+            continue
+        result = execute(lesson, language, seed)
+        tally.notebooks += 1
+        print(f"{'FAILED' if result.failures else 'ok    '}  {lesson.name} {language}, seed {seed}: {result.checks} checks", flush=True)
+        results.append(result)
+    tally.add(*across_languages(results) if results else ([], 0))
+    return results
+
+
+def keep(result, lesson, tally):
+    tally.add(result.failures, result.checks)
+    if not result.failures:
+        nbformat.write(result.notebook, lesson.notebook_path(result.language))
+
+
+def check_committed(result, lesson, tally):
+    path = lesson.notebook_path(result.language)
+    result.check(path.exists(), "the notebook is not there: run `lab write`")
+    if path.exists():
+        compared, with_output = compare(result, nbformat.read(path, as_version=4))
+        tally.compared += compared
+        tally.with_output += with_output
+    tally.add(result.failures, result.checks)
+
+
+def second_seed(lesson, first, languages, tally):
+    if not any(kind == "seeded" for result in first for kind, _ in result.values):
+        return
+    second = {result.language: result for result in run_lesson(lesson, languages, OTHER_SEED, tally)}
+    for result in first:
+        other = second[result.language]
+        tally.add(other.failures, other.checks)
+        tally.add(*across_seeds(result, other))

@@ -1,0 +1,176 @@
+"""The kernels over the wire: the protocol's own suite, then what goes wrong in a notebook."""
+
+import os
+import re
+import signal
+import unittest
+
+import jupyter_kernel_test
+from jupyter_client.manager import start_new_kernel
+
+SECONDS_MAX = 60
+
+
+class GoProtocol(jupyter_kernel_test.KernelTests):
+    kernel_name, language_name, file_extension = "go", "go", ".go"
+    code_hello_world = '%%\nfmt.Println("hello, world")'
+    code_stderr = '%%\nfmt.Fprintln(os.Stderr, "no")'
+    code_display_data = [{"code": '%%\ngonbui.DisplaySVG("<svg/>")', "mime": "image/svg+xml"}]
+    code_generate_error = "%%\nundefined()"
+    completion_samples = [{"text": "retu", "matches": ["return"]}]
+    complete_code_samples, incomplete_code_samples = ["func f() {}"], ["func f() {"]
+    code_inspect_sample = "strings.ToUpper"
+
+
+class ElixirProtocol(jupyter_kernel_test.KernelTests):
+    kernel_name, language_name, file_extension = "elixir", "elixir", ".exs"
+    code_hello_world = 'IO.puts("hello, world")'
+    code_stderr = 'IO.puts(:stderr, "no")'
+    code_execute_result = [{"code": "6 * 7", "result": "42"}]
+    code_display_data = [{"code": 'Lab.svg("<svg/>")', "mime": "image/svg+xml"}]
+    code_generate_error = 'raise "no"'
+    completion_samples = [{"text": "Enum.map_", "matches": ["map_every", "map_intersperse", "map_join", "map_reduce"]}]
+    complete_code_samples, incomplete_code_samples, invalid_code_samples = ["1 + 1"], ["foo("], [")"]
+    code_inspect_sample = "Enum.map"
+
+
+class Notebook(unittest.TestCase):
+    """One kernel for the tests of a class; `run` gives (reply, stdout, stderr)."""
+
+    kernel = None
+
+    @classmethod
+    def setUpClass(cls):
+        if cls.kernel is None:
+            raise unittest.SkipTest("the base of the classes below")
+        cls.manager, cls.client = start_new_kernel(kernel_name=cls.kernel, startup_timeout=SECONDS_MAX)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.client.stop_channels()
+        cls.manager.shutdown_kernel(now=True)
+
+    def run_cell(self, code, when_running=None):
+        request = self.client.execute(code)
+        text = {"stdout": "", "stderr": ""}
+        while True:
+            message = self.client.get_iopub_msg(timeout=SECONDS_MAX)
+            if message["parent_header"].get("msg_id") != request:
+                continue
+            kind, content = message["msg_type"], message["content"]
+            if kind == "stream":
+                text[content["name"]] += content["text"]
+                if when_running and "ready" in text["stdout"]:
+                    when_running()
+                    when_running = None
+            elif kind == "execute_result":
+                text["stdout"] += content["data"]["text/plain"]
+            elif kind == "status" and content["execution_state"] == "idle":
+                break
+        while True:
+            reply = self.client.get_shell_msg(timeout=SECONDS_MAX)
+            if reply["parent_header"].get("msg_id") == request:
+                return reply["content"], text["stdout"], text["stderr"]
+
+    def fails(self, code, name, pattern, when_running=None):
+        reply, _, _ = self.run_cell(code, when_running)
+        self.assertEqual((reply["status"], reply.get("ename")), ("error", name))
+        self.assertRegex("\n".join([reply["evalue"], *reply["traceback"]]), pattern)
+
+    def prints(self, code, expected):
+        reply, out, _ = self.run_cell(code)
+        self.assertEqual((reply["status"], out.strip()), ("ok", expected))
+
+
+class Go(Notebook):
+    kernel = "go"
+
+    def setUp(self):
+        self.run_cell("var kept = 41")
+
+    def still_lives(self):
+        self.prints("%%\nfmt.Println(kept + 1)", "42")
+
+    def test_compile_error_names_the_cells_line(self):
+        self.fails("var ok = 1\n\n%%\n\nundefined()", "CompileError", r"cell\[\d+\]:5:\d*:? ?undefined")
+        self.fails("%%\nfmt.Println(ok)", "CompileError", "undefined: ok")
+        self.still_lives()
+
+    def test_panic(self):
+        self.fails('%%\npanic("at the disco")', "Panic", "at the disco")
+        self.still_lives()
+
+    def test_exit_status(self):
+        self.fails("%%\nos.Exit(7)", "ExitStatus", "exit status 7")
+
+    def test_interrupt(self):
+        self.fails('%%\nfmt.Println("ready")\ntime.Sleep(time.Hour)', "Interrupted", "declarations", self.manager.interrupt_kernel)
+        self.still_lives()
+
+    def test_huge_output(self):
+        self.fails('%%\nfor { fmt.Println(strings.Repeat("a", 1000)) }', "OutputTooLarge", "1048576 bytes")
+        self.still_lives()
+
+    def test_child_killed(self):
+        self.fails("import \"syscall\"\n%%\nsyscall.Kill(os.Getpid(), syscall.SIGKILL)\ntime.Sleep(time.Hour)", "Crashed", "SIGKILL")
+        self.still_lives()
+
+    def test_go_test(self):
+        reply, out, _ = self.run_cell("%test\nfunc TestKept(t *testing.T) { if kept != 41 { t.Fatal(kept) } }")
+        self.assertEqual(reply["status"], "ok", out)
+        self.assertIn("--- PASS: TestKept", out)
+        self.fails('%test\nfunc TestKept(t *testing.T) { t.Fatal("no") }', "TestFailed", "go test")
+
+    def test_commands(self):
+        self.prints("!echo shell", "shell")
+        self.fails("%unknown", "UnknownCommand", "%goflags")
+
+    def test_inspect_own_declaration(self):
+        reply = self.client.inspect("kept", 4, reply=True, timeout=SECONDS_MAX)
+        self.assertEqual(reply["content"]["data"]["text/plain"], "var kept = 41")
+
+
+class Elixir(Notebook):
+    kernel = "elixir"
+
+    def setUp(self):
+        self.run_cell("kept = 41")
+
+    def still_lives(self):
+        self.prints("kept + 1", "42")
+
+    def test_error_names_the_line(self):
+        self.fails("1\n\nraise ArgumentError, \"no\"", "ArgumentError", "no")
+        self.fails("1 +\n)", "SyntaxError", "cell:2")
+        self.still_lives()
+
+    def test_interrupt(self):
+        self.fails('IO.puts("ready"); Process.sleep(:infinity)', "Interrupted", "bindings are as before", self.manager.interrupt_kernel)
+        self.still_lives()
+
+    def test_huge_output(self):
+        self.fails('for _ <- Stream.cycle([1]), do: IO.puts(String.duplicate("a", 1000))', "OutputTooLarge", "1048576 bytes")
+        self.still_lives()
+
+    def test_exit_of_a_linked_process(self):
+        self.fails("spawn_link(fn -> exit(:boom) end); Process.sleep(:infinity)", "Exit", "boom")
+        self.still_lives()
+
+    def test_the_session_ends_and_a_new_one_starts(self):
+        self.fails("System.halt(3)", "SessionEnded", "all bindings and modules are gone")
+        self.prints("1 + 1", "2")
+
+    def test_the_beam_is_killed(self):
+        _, pid, _ = self.run_cell("System.pid() |> IO.puts()")
+        os.kill(int(re.search(r"\d+", pid).group()), signal.SIGKILL)
+        self.fails("kept", "SessionEnded", "new session")
+
+    def test_what_persists(self):
+        self.run_cell("defmodule Kept, do: def(f, do: 1)\nalias Kept, as: K\n{:ok, agent} = Agent.start_link(fn -> 5 end)\nsend(self(), :mail)")
+        self.prints("{K.f(), Agent.get(agent, & &1), receive(do: (m -> m))}", "{1, 5, :mail}")
+
+    def test_standard_input_is_empty(self):
+        self.prints('IO.gets("name?")', ":eof")
+
+
+del Notebook  # Not a test of its own.
