@@ -312,7 +312,10 @@ impl<D: Disk> Signer<D> {
             return Ok(());
         }
         self.final_at = Some(at);
-        self.records = self.records.split_off(&at);
+        // A bug that forgets the cut forgets the final view's own records too: their certificates alone would lead a restarted
+        // engine past every view in which it could contradict itself.
+        let kept = if ignores_cut(&self.config) { (at.0, at.1.next()) } else { at };
+        self.records = self.records.split_off(&kept);
         if self.storage == Storage::Reached && self.bytes >= self.config.rewrite_bytes {
             self.rewrite(at)?;
         }
