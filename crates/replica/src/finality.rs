@@ -47,11 +47,24 @@ impl<D: signer::Disk> Replica<D> {
         self.goal.as_ref().and_then(|goal| goal.missing)
     }
 
-    /// Moves the tip up to the highest finality certificate, if all blocks between are held.
+    /// Moves the tip up to what a sync vouches for, and to the highest finality certificate, if all blocks between are held.
     pub(crate) fn link_step(&mut self, now: Tick, unix: UnixMs) {
-        let ahead = self.tip.height.since(self.ledger.height());
-        if ahead >= self.config.sync_blocks_max as u64 || self.stores >= self.config.stores_max {
+        let full = |replica: &Self| {
+            let ahead = replica.tip.height.since(replica.ledger.height());
+            ahead >= replica.config.sync_blocks_max as u64 || replica.stores >= replica.config.stores_max
+        };
+        if full(self) {
             return;
+        }
+        if let Some(certificate) = self.sync.take_vouched()
+            && certificate.statement.epoch == self.epoch.record.epoch
+            && certificate.statement.view > self.final_view()
+            && let Some(path) = self.synced_path(&certificate)
+        {
+            self.finalize(path, certificate, now, unix);
+            if full(self) {
+                return;
+            }
         }
         let Some(goal) = &self.goal else { return };
         let certificate = goal.certificate.clone();
@@ -77,6 +90,19 @@ impl<D: signer::Disk> Replica<D> {
         self.goal = None;
         path.reverse();
         self.finalize(path, certificate, now, unix);
+    }
+
+    /// The synced blocks from the tip up to the one that a certificate is about. They were checked to follow the tip.
+    fn synced_path(&self, certificate: &Certificate) -> Option<Vec<Arc<Block>>> {
+        let mut path = Vec::new();
+        let mut hash = certificate.statement.digest;
+        while hash != self.tip.hash {
+            let block = self.sync.block(&hash)?;
+            hash = block.header.parent;
+            path.push(Arc::clone(block));
+        }
+        path.reverse();
+        Some(path)
     }
 
     fn finalize(&mut self, path: Vec<Arc<Block>>, certificate: Certificate, now: Tick, unix: UnixMs) {
@@ -212,6 +238,8 @@ impl<D: signer::Disk> Replica<D> {
         wanted.retain(|id| !self.fetches.is_useless(id));
         if let Execution::Missing(_, ids) = self.mempool.next_execution() {
             wanted.extend(ids);
+            // The blocks behind it, too: a round trip and a sync for each alone is slower than the chain.
+            wanted.extend(self.recent.cited_above(self.ledger.height()).filter(|id| self.mempool.batch(id).is_none()));
         }
         wanted.extend(self.judging.values().flat_map(|judging| judging.batches.iter().copied()));
         wanted.sort_unstable();

@@ -23,6 +23,9 @@ pub(crate) struct Sync {
     buffer: Vec<Arc<Block>>,
     /// Whose they are.
     source: Option<Peer>,
+    /// A verified finality certificate of a buffered block. The highest certificate that is known may be thousands of heights
+    /// further on: who comes late becomes final step by step, with what vouches for each part.
+    vouched: Option<Certificate>,
     misses: u32,
     turn: usize,
 }
@@ -39,12 +42,18 @@ impl Sync {
         self.buffer.retain(|block| block.header.height > tip);
     }
 
+    /// The certificate that vouches for buffered blocks, once.
+    pub(crate) fn take_vouched(&mut self) -> Option<Certificate> {
+        self.vouched.take()
+    }
+
     pub(crate) fn due(&self) -> Option<Tick> {
         self.asked.map(|(_, until)| until)
     }
 
     fn drop_source(&mut self) {
         self.buffer.clear();
+        self.vouched = None;
         self.source = None;
         self.misses = 0;
     }
@@ -171,6 +180,7 @@ impl<D: signer::Disk> Replica<D> {
         {
             state.height = state.height.max(last.header.height);
         }
+        self.sync.vouched = Some(certificate.clone());
         self.finality_learnt(certificate.clone());
         self.tell(consensus::Input::Certificate(certificate), now);
     }

@@ -32,7 +32,7 @@ impl World {
         instance.wake = None;
         instance.crash_armed = false;
         instance.journal.crash(&mut self.dice);
-        instance.store.crash(&mut self.dice);
+        instance.store.crash(&mut self.dice, self.plan.keeps_unsynced);
         self.storage_free[at] = self.now;
         let others: Vec<usize> = self.instances[at].handles.keys().copied().collect();
         for other in others {

@@ -116,8 +116,10 @@ pub struct Plan {
     pub partitions: bool,
     /// Single crashes.
     pub crashes: usize,
-    /// Power loss at every node at once.
-    pub power_loss: bool,
+    /// Power losses at every node at once.
+    pub power_losses: usize,
+    /// Whether some first part of what was not synced may survive a power loss.
+    pub keeps_unsynced: bool,
     /// One node's storage comes back older than its journal.
     pub old_storage: bool,
     /// How long a sync takes, ms.
@@ -161,7 +163,8 @@ impl Plan {
             healed_delay_ms: if slow { dice.range(60, 150) } else { dice.range(3, 12) },
             partitions: dice.chance(700),
             crashes,
-            power_loss: dice.chance(if provoke == Some(Provoke::Crashes) { 600 } else { 250 }),
+            power_losses: usize::from(dice.chance(250)),
+            keeps_unsynced: true,
             old_storage: !byzantine && provoke.is_none() && dice.chance(300),
             sync_ms: if dice.chance(300) { (5, 60) } else { (0, 3) },
             verify_ms: dice.range(0, 5),
@@ -177,16 +180,26 @@ impl Plan {
         match provoke {
             Some(Provoke::SecondParent) => {
                 self.crashes = 0;
-                self.power_loss = false;
-                self.loss = [0, 400, 0, 200, 0, 0];
-                self.load_every_ms = 10;
+                self.power_losses = 0;
+                // Finality lags behind notarization, so that there is a notarized parent to skip.
+                self.loss = [0, 900, 0, 600, 0, 0];
+                self.partitions = false;
+                self.delay_ms = (1, 6);
+                self.load_every_ms = 30;
             }
             Some(Provoke::Lateness) => {
                 self.loss = [0, 300, 300, 300, 0, 0];
-                self.load_every_ms = 10;
+                self.load_every_ms = 30;
                 self.crashes = 0;
             }
-            Some(Provoke::Crashes) => self.sync_ms = (20, 200),
+            Some(Provoke::Crashes) => {
+                // Storage lags behind finality, and loses all of the lag.
+                self.sync_ms = (20, 200);
+                self.power_losses = 4;
+                self.keeps_unsynced = false;
+                self.partitions = false;
+                self.loss = [0; CLASSES];
+            }
             None => {}
         }
         self

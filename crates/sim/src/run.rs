@@ -118,7 +118,7 @@ impl World {
             let (at, when) = (self.dice.below(self.instances.len()), self.dice.range(20, chaos));
             self.after_ms(when, Event::Crash(at));
         }
-        if self.plan.power_loss {
+        for _ in 0..self.plan.power_losses {
             let when = self.dice.range(50, chaos);
             self.after_ms(when, Event::PowerLoss);
         }

@@ -304,11 +304,18 @@ impl World {
         }
     }
 
+    /// In the control each half has its own set of twins: between the sets the plot would leak.
+    fn betrays_twins(&self, from: usize, to: usize) -> bool {
+        let bad = !self.instances[from].honest && !self.instances[to].honest;
+        let nodes = self.reach.len();
+        self.options.over_third && bad && (from < nodes) != (to < nodes)
+    }
+
     /// A message takes to the wire: it may be cut off, lost, doubled, delayed.
     fn wire(&mut self, from: usize, to: usize, message: &Arc<Message>, extra_ms: u64) {
         let (sender, receiver) = (self.instances[from].node, self.instances[to].node);
         let seen = self.sees[from] >> receiver & 1 == 1 && self.sees[to] >> sender & 1 == 1;
-        if !seen || self.reach[sender] >> receiver & 1 == 0 {
+        if !seen || self.reach[sender] >> receiver & 1 == 0 || self.betrays_twins(from, to) {
             return;
         }
         if self.hushed && !self.instances[to].honest {

@@ -139,9 +139,9 @@ impl Store {
         }
     }
 
-    /// Power loss: of what was not synced, some first part survives.
-    pub fn crash(&mut self, dice: &mut Dice) {
-        let keep = dice.below(self.tail.len() + 1);
+    /// Power loss: of what was not synced, with `keep` some first part survives, else nothing.
+    pub fn crash(&mut self, dice: &mut Dice, keep: bool) {
+        let keep = if keep { dice.below(self.tail.len() + 1) } else { 0 };
         for (_, op) in self.tail.drain(..).take(keep) {
             self.durable.apply(&op);
         }
@@ -222,7 +222,7 @@ mod tests {
             store.write(StoreOp::Epoch(record(3)));
             store.sync(first);
             assert_eq!(store.live.epochs.len(), 3);
-            store.crash(&mut Dice::new(seed));
+            store.crash(&mut Dice::new(seed), true);
             let left: Vec<u64> = store.live.epochs.keys().map(|epoch| epoch.0).collect();
             assert!([vec![1], vec![1, 2], vec![1, 2, 3]].contains(&left), "a prefix: {left:?}");
             lost += usize::from(left.len() < 3);

@@ -18,6 +18,9 @@ use crate::trace::Trace;
 /// Events after which a run is called endless.
 pub const EVENTS_MAX: u64 = 400_000;
 
+/// Journals are rewritten often, so that cuts and crashes meet.
+const REWRITE_BYTES: usize = 16 << 10;
+
 /// What happens at a time.
 #[derive(Debug)]
 pub enum Event {
@@ -149,16 +152,19 @@ fn plant(mut config: Config, options: &Options) -> Config {
 /// The configuration of every signer of a world.
 #[cfg(not(feature = "planted-bugs"))]
 fn signer_config(_options: &Options) -> signer::Config {
-    signer::Config::default()
+    signer::Config { rewrite_bytes: REWRITE_BYTES, ..signer::Config::default() }
 }
 
 #[cfg(feature = "planted-bugs")]
 fn signer_config(options: &Options) -> signer::Config {
     use crate::plan::Bug;
-    let mut config = signer::Config::default();
+    let mut config = signer::Config { rewrite_bytes: REWRITE_BYTES, ..signer::Config::default() };
     config.bugs.sign_before_sync = options.bug == Some(Bug::VoteBeforeJournal);
     config.bugs.nullify_and_finalize = options.bug == Some(Bug::NullifyAndFinalize);
     config.bugs.ignore_cut = options.bug == Some(Bug::EarlyCut);
+    if options.bug == Some(Bug::EarlyCut) {
+        config.rewrite_bytes = 0;
+    }
     config
 }
 
@@ -203,8 +209,7 @@ impl World {
         let count = instances.len();
         let mut world = World {
             config: config_of(&plan, options),
-            // Rewritten often, so that cuts and crashes meet.
-            signer: signer::Config { rewrite_bytes: 16 << 10, ..signer_config(options) },
+            signer: signer_config(options),
             options: options.clone(),
             chain: Chain::new(&plan.genesis),
             clients: Ledgerless::new(&plan),

@@ -5,7 +5,7 @@ use sim::{Bug, Options};
 use crate::{clean, find};
 
 /// Worlds in which a bug is looked for.
-const SEEDS: u64 = 150;
+const SEEDS: u64 = 60;
 
 fn is_found(bug: Bug, signs: &[&str]) {
     let planted = Options { bug: Some(bug), provoke: Some(bug.provoked_by()), ..Options::default() };
@@ -18,7 +18,7 @@ fn is_found(bug: Bug, signs: &[&str]) {
 
 #[test]
 fn no_gap_check_forks() {
-    is_found(Bug::NoGapCheck, &["FORK"]);
+    is_found(Bug::NoGapCheck, &["FORK", "FATAL"]);
 }
 
 #[test]
