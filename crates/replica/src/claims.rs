@@ -34,12 +34,14 @@ pub(crate) struct Claims {
     open: VecDeque<Claim>,
     own: BTreeMap<Height, Own>,
     executed: Height,
+    /// The height at which the ledger was when this life began.
+    restored: Height,
 }
 
 impl Claims {
     /// `executed` is the ledger's height.
     pub(crate) fn new(executed: Height) -> Claims {
-        Claims { executed, ..Claims::default() }
+        Claims { executed, restored: executed, ..Claims::default() }
     }
 
     /// An own fact from storage.
@@ -89,12 +91,17 @@ impl Claims {
 
     fn agrees(&self, claim: &Claim) -> bool {
         let Some(own) = self.own.get(&claim.executed) else { return false };
+        if own.state_root != claim.state_root {
+            return false;
+        }
         let range = self.own.range(claim.above.next()..=claim.executed);
-        let heights = range.clone().count() as u64;
+        let known = range.clone().count() as u64;
+        if known < claim.executed.since(claim.above) {
+            // Receipts of an earlier life that storage did not hand over; the state root stands for them.
+            return claim.above < self.restored;
+        }
         let leaves = range.flat_map(|(_, own)| own.receipts.iter().copied()).collect();
-        heights == claim.executed.since(claim.above)
-            && own.state_root == claim.state_root
-            && merkle::root(leaves) == claim.receipts_root
+        merkle::root(leaves) == claim.receipts_root
     }
 }
 
@@ -138,6 +145,19 @@ mod tests {
         behind.executed(Height(1), Hash([1; 32]), &[receipt(1)]).unwrap();
         behind.executed(Height(2), Hash([2; 32]), &[receipt(2)]).unwrap();
         assert!(behind.open.is_empty() && behind.own.is_empty());
+    }
+
+    #[test]
+    fn an_earlier_life_is_forgiven_its_receipts_only() {
+        let lost = receipts_root(&[receipt(1), receipt(2)]);
+        for (root, agrees) in [(2, true), (9, false)] {
+            let mut claims = Claims::new(Height(1));
+            claims.restore_claim(&header(3, 2, root, lost), Height(0));
+            assert_eq!(claims.executed(Height(2), Hash([2; 32]), &[receipt(2)]).is_ok(), agrees);
+        }
+        let mut same_life = Claims::new(Height(0));
+        same_life.restore_claim(&header(3, 2, 2, lost), Height(0));
+        assert!(same_life.executed(Height(2), Hash([2; 32]), &[receipt(2)]).is_err());
     }
 
     #[test]

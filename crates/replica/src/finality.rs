@@ -12,6 +12,9 @@ use crate::replica::{EpochState, Pending, Replica};
 /// Records of epochs that are kept in memory: those that final blocks not executed yet may be of, and those around.
 const RECORDS_MAX: usize = 8;
 
+/// Final blocks whose batches are fetched ahead of their execution.
+const EXECUTE_FETCH_BLOCKS: usize = 64;
+
 /// Finality certificates of epochs' last blocks that are kept in memory; older ones are storage's.
 const EPOCH_ENDS_MAX: usize = 8;
 
@@ -236,11 +239,8 @@ impl<D: signer::Disk> Replica<D> {
     pub(crate) fn wanted_batches(&self) -> Vec<Want<BatchId>> {
         let mut wanted: Vec<BatchId> = self.mempool.missing();
         wanted.retain(|id| !self.fetches.is_useless(id));
-        if let Execution::Missing(_, ids) = self.mempool.next_execution() {
-            wanted.extend(ids);
-            // The blocks behind it, too: a round trip and a sync for each alone is slower than the chain.
-            wanted.extend(self.recent.cited_above(self.ledger.height()).filter(|id| self.mempool.batch(id).is_none()));
-        }
+        // Of the blocks behind the next one, too: a round trip for each alone is slower than the chain.
+        wanted.extend(self.mempool.missing_for_execution(EXECUTE_FETCH_BLOCKS));
         wanted.extend(self.judging.values().flat_map(|judging| judging.batches.iter().copied()));
         wanted.sort_unstable();
         wanted.dedup();

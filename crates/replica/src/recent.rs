@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use types::{BatchId, Block, BlockHash, Height};
+use types::{Block, BlockHash};
 
 /// How many are kept in memory; older ones are storage's.
 const RECENT_MAX: usize = 64;
@@ -20,12 +20,6 @@ impl Recent {
         if self.blocks.len() > RECENT_MAX {
             self.blocks.pop_front();
         }
-    }
-
-    /// Batches that the blocks above a height cite.
-    pub(crate) fn cited_above(&self, height: Height) -> impl Iterator<Item = BatchId> + '_ {
-        let above = self.blocks.iter().filter(move |(_, block)| block.header.height > height);
-        above.flat_map(|(_, block)| block.body.batches.iter().copied())
     }
 
     pub(crate) fn get(&self, hash: &BlockHash) -> Option<&Arc<Block>> {

@@ -151,8 +151,10 @@ impl Plan {
         let slow = dice.chance(150);
         let byzantine = vices.iter().any(|vices| !vices.is_empty());
         let crashes = if provoke == Some(Provoke::Crashes) { 4 } else { dice.below(4) };
+        let sync_ms = if dice.chance(300) { (5, 60) } else { (0, 3) };
         let plan = Plan {
-            genesis: draw_genesis(dice, &weights),
+            // An epoch is longer than the way of a batch to the disk.
+            genesis: draw_genesis(dice, &weights, if sync_ms.1 > 10 { 8 } else { 3 }),
             validators,
             followers: usize::from(dice.chance(200)),
             vices,
@@ -166,7 +168,7 @@ impl Plan {
             power_losses: usize::from(dice.chance(250)),
             keeps_unsynced: true,
             old_storage: !byzantine && provoke.is_none() && dice.chance(300),
-            sync_ms: if dice.chance(300) { (5, 60) } else { (0, 3) },
+            sync_ms,
             verify_ms: dice.range(0, 5),
             load_every_ms: if dice.chance(400) { dice.range(200, 600) } else { dice.range(15, 80) },
             idle: dice.chance(400),
@@ -267,7 +269,7 @@ fn draw_vices(dice: &mut Dice, count: usize, bad: &BTreeSet<usize>, options: &Op
     all
 }
 
-fn draw_genesis(dice: &mut Dice, weights: &[u64]) -> GenesisRecord {
+fn draw_genesis(dice: &mut Dice, weights: &[u64], shortest: u64) -> GenesisRecord {
     let mut validators: Vec<Validator> = weights
         .iter()
         .enumerate()
@@ -275,7 +277,7 @@ fn draw_genesis(dice: &mut Dice, weights: &[u64]) -> GenesisRecord {
         .collect();
     validators.sort_by_key(|validator| validator.key);
     let params = Params { lag_max: dice.range(4, 8), batch_life: dice.range(40, 120), ..Params::default() };
-    let length = dice.range(3, 12);
+    let length = dice.range(shortest, 12);
     let record = |epoch: u64| EpochRecord {
         epoch: Epoch(epoch),
         first_height: Height(1 + epoch * length),
