@@ -244,3 +244,102 @@ impl Chain {
         if distinct.len() == batches.len() { Ok(batches) } else { Err("a batch twice".to_owned()) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    //! The judge itself is judged: hand-made forks and thin quorums must be called.
+
+    use super::*;
+    use crate::dice::Dice;
+    use crate::keys;
+    use crate::plan::{Options, Plan};
+    use types::{Body, Epoch, Header, Seat, UnixMs, View, merkle};
+
+    fn plan() -> Plan {
+        let options = Options { nodes: Some(4), ..Options::default() };
+        Plan::draw(&mut Dice::new(1), &options)
+    }
+
+    fn block(genesis: &GenesisRecord, root: Hash, time: u64) -> Arc<Block> {
+        let body = Body::default();
+        let header = Header {
+            version: 1,
+            chain: genesis.chain_id(),
+            epoch: Epoch(0),
+            height: Height(1),
+            parent: genesis.block_hash(),
+            time: UnixMs(genesis.time.0 + time),
+            proposer: genesis.epochs[0].validators[0].key,
+            body_root: body.root(),
+            executed: Height(0),
+            state_root: root,
+            receipts_root: merkle::empty_root(),
+            epoch_hash: genesis.epochs[0].hash(),
+            next_epoch_hash: genesis.epochs[1].hash(),
+        };
+        Arc::new(Block { header, body })
+    }
+
+    fn finality(genesis: &GenesisRecord, block: &Block, seats: usize) -> Certificate {
+        let set = genesis.epochs[0].set();
+        let (chain, digest) = (genesis.chain_id(), block.hash());
+        let statement = Statement { chain, epoch: Epoch(0), view: View(1), kind: Kind::Finalize, parent_view: View(0), digest };
+        let key = |seat: usize| {
+            let public = genesis.epochs[0].validators[seat].key;
+            (0..4).map(keys::validator).find(|key| key.public() == public).unwrap()
+        };
+        let votes: Vec<_> = (0..seats).map(|s| (Seat(s as u16), key(s).sign(&statement.signing_bytes()))).collect();
+        Certificate::assemble(&set, statement, &votes)
+    }
+
+    fn check(expect: Option<&str>, calls: impl Fn(&GenesisRecord, Hash) -> Vec<FinalBlock>) {
+        let genesis = plan().genesis;
+        let root = Model::new(&genesis).root();
+        let mut judge = Chain::new(&genesis);
+        let mut result = Ok(());
+        for call in calls(&genesis, root) {
+            result = result.and(judge.finalized("node", &[call]));
+        }
+        match (expect, result) {
+            (None, Ok(())) => {}
+            (Some(part), Err(broken)) => assert!(broken.contains(part), "{broken}"),
+            (expect, result) => panic!("{expect:?} expected, {result:?}"),
+        }
+    }
+
+    fn call(genesis: &GenesisRecord, block: Arc<Block>, seats: usize) -> FinalBlock {
+        let certificate = Some(finality(genesis, &block, seats));
+        FinalBlock { block, certificate }
+    }
+
+    #[test]
+    fn a_good_block_passes_twice() {
+        check(None, |g, root| vec![call(g, block(g, root, 5), 4), call(g, block(g, root, 5), 4)]);
+    }
+
+    #[test]
+    fn a_fork_is_called() {
+        check(Some("FORK"), |g, root| vec![call(g, block(g, root, 5), 4), call(g, block(g, root, 6), 4)]);
+    }
+
+    #[test]
+    fn a_thin_quorum_is_called() {
+        check(Some("QUORUM"), |g, root| vec![call(g, block(g, root, 5), 1)]);
+    }
+
+    #[test]
+    fn a_wrong_root_and_a_wrong_time_are_called() {
+        check(Some("state root"), |g, _| vec![call(g, block(g, Hash([1; 32]), 5), 4)]);
+        check(Some("time"), |g, root| vec![call(g, block(g, root, 0), 4)]);
+    }
+
+    #[test]
+    fn a_missing_or_forged_certificate_is_called() {
+        check(Some("without a certificate"), |g, root| vec![FinalBlock { block: block(g, root, 5), certificate: None }]);
+        check(Some("does not verify"), |g, root| {
+            let mut forged = call(g, block(g, root, 5), 4);
+            forged.certificate.as_mut().unwrap().signatures.swap(0, 1);
+            vec![forged]
+        });
+    }
+}

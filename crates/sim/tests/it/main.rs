@@ -9,7 +9,7 @@ mod seeds;
 
 use std::collections::BTreeMap;
 
-use sim::{Options, Report, run};
+use sim::{Options, run};
 
 /// Runs seeds; the first violation of each bad one ends the test with the lines that show them again.
 fn clean(seeds: std::ops::Range<u64>, options: &Options) -> BTreeMap<&'static str, u64> {
@@ -26,9 +26,4 @@ fn clean(seeds: std::ops::Range<u64>, options: &Options) -> BTreeMap<&'static st
     }
     assert!(bad.is_empty(), "violations:\n{}", bad.join("\n"));
     marks
-}
-
-/// Runs seeds until one is found that `wanted` accepts; `None` if there is none.
-fn find(seeds: std::ops::Range<u64>, options: &Options, wanted: impl Fn(&Report) -> bool) -> Option<Report> {
-    seeds.map(|seed| run(seed, options)).find(wanted)
 }
