@@ -87,7 +87,9 @@ def block(match, language):
         return ""
     if match["kind"] == "solution":
         return f"<details><summary>Solution of “{words[1]}”</summary>\n\n```{language}\n{match['body'].rstrip()}\n```\n\n</details>\n"
-    return f"```{{code-cell}}\n{match['body']}```\n"
+    # A blank line ends the options: Rust's `:dep` lines look like some.
+    option, body = re.fullmatch(r"(:tags:[^\n]*\n)?(.*)", match["body"], re.S).groups()
+    return f"```{{code-cell}}\n{option or ''}\n{body}```\n"
 
 
 def notebook(lesson, language):
