@@ -209,6 +209,13 @@ impl Mempool {
         Execution::Ready(Arc::clone(block), batches)
     }
 
+    /// Batches that the next final blocks to execute cite and that are not held: of at most `blocks` of them, in their order.
+    pub fn missing_for_execution(&self, blocks: usize) -> Vec<BatchId> {
+        let next = self.executed.highest().next();
+        let cited = self.chain.queue().range(next..).take(blocks).flat_map(|(_, block)| block.body.batches.iter());
+        cited.filter(|id| self.store.get(id).is_none()).copied().collect()
+    }
+
     /// A final block was executed: its receipts end their transactions; own ones that it skipped, and all whose expiry is
     /// reached, are dropped.
     ///
