@@ -141,7 +141,7 @@ fn assemble(config: &Config, started: Instant, runtime: &tokio::runtime::Runtime
     let _in_runtime = runtime.enter();
     let (network, events, _task) =
         network::spawn(network_config(config, validators)?, keypair.clone(), &hello).context("starting the network")?;
-    let replica = Replica::new(replica_config(config), boot, signer, core::tick(started), core::unix_ms()).context("recovery")?;
+    let replica = Replica::new(replica_config(config)?, boot, signer, core::tick(started), core::unix_ms()).context("recovery")?;
 
     let (replies, reply_inputs) = store::replies();
     let store = StoreThread::start(Arc::clone(&storage), replies)?;
@@ -195,9 +195,9 @@ fn serve(config: &Config, backend: Arc<NodeBackend>, runtime: &tokio::runtime::R
     Ok(())
 }
 
-fn replica_config(config: &Config) -> replica::Config {
+fn replica_config(config: &Config) -> Result<replica::Config> {
     let timing = &config.consensus;
-    replica::Config {
+    let made = replica::Config {
         resend_ms: timing.resend_ms,
         consensus: consensus::Config {
             leader_timeout_ms: timing.leader_timeout_ms,
@@ -214,5 +214,8 @@ fn replica_config(config: &Config) -> replica::Config {
             ..mempool::Config::default()
         },
         ..replica::Config::default()
-    }
+    };
+    made.consensus.check().context("consensus")?;
+    made.mempool.check().context("mempool")?;
+    Ok(made)
 }
