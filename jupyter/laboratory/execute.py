@@ -56,6 +56,8 @@ def execute(lesson, language, seed):
             for number, cell in enumerate(book.cells):
                 if cell.cell_type == "code":
                     client.execute_cell(cell, number)
+                    if language == "rust":
+                        gather_late_errors(client, cell)
                     judge(result, cell)
             solve(lesson, client, result)
     except (CellTimeoutError, DeadKernelError) as error:
@@ -67,6 +69,24 @@ def execute(lesson, language, seed):
             os.environ["LAB_SEED"] = previous
     tidy(book)
     return result
+
+
+def trial(client, source):
+    """A cell that is executed and not kept. nbclient stores what comes back in its own list of cells."""
+    cell = nbformat.v4.new_code_cell(source)
+    client.nb.cells.append(cell)
+    try:
+        client.execute_cell(cell, len(client.nb.cells) - 1)
+    finally:
+        client.nb.cells.pop()
+    return cell
+
+
+def gather_late_errors(client, cell):
+    """evcxr reads standard error beside its replies: a panic's last lines may arrive after the cell has ended. Whatever
+    an empty cell then prints is the cell's."""
+    if "fails" in tags(cell) or tagged(cell, "check"):
+        cell.outputs += [output for output in trial(client, "();").outputs if output.output_type == "stream" and output.name == "stderr"]
 
 
 def judge(result, cell):
@@ -90,7 +110,7 @@ def first_line(cell):
 
 def solve(lesson, client, result):
     """Each exercise has a solution, and its check passes with it."""
-    for number, cell in enumerate(list(client.nb.cells)):
+    for cell in list(client.nb.cells):
         name = tagged(cell, "check")
         if name is None:
             continue
@@ -99,12 +119,7 @@ def solve(lesson, client, result):
         if code is None:
             continue
         for source in (code, cell.source):
-            trial = nbformat.v4.new_code_cell(source)
-            # nbclient stores what comes back in its own list of cells.
-            client.nb.cells.append(trial)
-            client.execute_cell(trial, len(client.nb.cells) - 1)
-            client.nb.cells.pop()
-            error = error_of(trial, result.language)
+            error = error_of(trial(client, source), result.language)
             result.check(error is None, f"the solution of {name} fails: {error}")
 
 

@@ -47,6 +47,10 @@ class Lesson:
     def name(self):
         return self.folder.relative_to(NOTE).as_posix()
 
+    @property
+    def title(self):
+        return next(line[2:].strip() for line in self.text.splitlines() if line.startswith("# "))
+
     def notebook_path(self, language):
         return self.folder / f"{language}.ipynb"
 
