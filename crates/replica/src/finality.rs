@@ -69,6 +69,10 @@ impl<D: signer::Disk> Replica<D> {
                 return;
             }
         }
+        let reached = |goal: &Goal| goal.certificate.statement.view <= self.final_view();
+        if self.goal.as_ref().is_some_and(reached) {
+            self.goal = None;
+        }
         let Some(goal) = &self.goal else { return };
         let certificate = goal.certificate.clone();
         let mut path: Vec<Arc<Block>> = Vec::new();
@@ -165,6 +169,7 @@ impl<D: signer::Disk> Replica<D> {
     /// The epoch's last block is final: the next engine starts from it.
     fn hand_over(&mut self, certificate: Certificate, now: Tick) {
         let ended = self.epoch.record.epoch;
+        self.goal = None;
         let record = self.epoch.next.clone();
         // By the plan the set is that of the state that the ended epoch's last header names as executed. No action changes a
         // stake yet, so every state says the same.

@@ -100,7 +100,7 @@ impl<D: signer::Disk> Replica<D> {
         if statement.epoch < epoch {
             self.answer_old_epoch(peer, statement.epoch, now);
         } else if statement.epoch > epoch {
-            self.later_epoch_seen(peer);
+            self.later_epoch_seen(peer, statement, false);
         }
         statement.epoch == epoch
     }
@@ -116,11 +116,15 @@ impl<D: signer::Disk> Replica<D> {
         }
     }
 
-    /// The peer is in a later epoch: it has at least the last block of this one.
-    fn later_epoch_seen(&mut self, peer: Peer) {
+    /// The peer is in a later epoch: it has at least the last block of this one, and what a finality certificate is about. Not
+    /// verified, so it only sets the goal of a sync, which is retried until it is reached or the peer delivers nothing.
+    fn later_epoch_seen(&mut self, peer: Peer, statement: &Statement, certified: bool) {
         let last = self.epoch.record.last_height();
         if let Some(state) = self.peers.get_mut(peer) {
             state.height = state.height.max(last);
+            if certified && statement.kind == Kind::Finalize {
+                state.shown = state.shown.max((statement.epoch, statement.view));
+            }
         }
     }
 
@@ -216,7 +220,7 @@ impl<D: signer::Disk> Replica<D> {
         }
         if statement.epoch != self.epoch.record.epoch {
             if statement.epoch > self.epoch.record.epoch {
-                self.later_epoch_seen(peer);
+                self.later_epoch_seen(peer, &statement, true);
             }
             return true;
         }

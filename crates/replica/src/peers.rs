@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use types::{Height, PublicKey, Tick, ValidatorSet};
+use types::{Epoch, Height, PublicKey, Tick, ValidatorSet, View};
 
 use crate::input::Peer;
 
@@ -38,6 +38,10 @@ pub(crate) struct PeerState {
     pub(crate) validator: Option<PublicKey>,
     /// Its final height as far as it is known: claimed, or shown.
     pub(crate) height: Height,
+    /// The highest view of a later epoch that it showed a finality certificate of, not verified: the set is not known yet.
+    pub(crate) shown: (Epoch, View),
+    /// Syncs that it was asked for since it last delivered.
+    pub(crate) misses: u32,
     /// Earliest time at which a budget is full again, for each kind.
     spent_until: [Tick; ASKS],
 }
@@ -59,7 +63,7 @@ impl Peers {
         {
             return false;
         }
-        let state = PeerState { validator, height: Height(0), spent_until: [Tick(0); ASKS] };
+        let state = PeerState { validator, height: Height(0), shown: (Epoch(0), View(0)), misses: 0, spent_until: [Tick(0); ASKS] };
         self.all.insert(peer, state);
         true
     }

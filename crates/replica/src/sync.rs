@@ -4,11 +4,11 @@
 
 use std::sync::Arc;
 
-use types::{Block, BlockHash, Certificate, Height, Kind, Message, Offence, SYNC_BLOCKS_MAX, SyncBlocks, Tick};
+use types::{Block, BlockHash, Certificate, Epoch, Height, Kind, Message, Offence, SYNC_BLOCKS_MAX, SyncBlocks, Tick, View};
 
 use crate::effect::{Event, Load};
 use crate::input::Peer;
-use crate::peers::Ask;
+use crate::peers::{Ask, PeerState};
 use crate::replica::{Pending, Replica};
 
 /// Requests without a useful answer after which a peer's claim to be ahead is forgotten.
@@ -26,7 +26,6 @@ pub(crate) struct Sync {
     /// A verified finality certificate of a buffered block. The highest certificate that is known may be thousands of heights
     /// further on: who comes late becomes final step by step, with what vouches for each part.
     vouched: Option<Certificate>,
-    misses: u32,
     turn: usize,
 }
 
@@ -55,14 +54,18 @@ impl Sync {
         self.buffer.clear();
         self.vouched = None;
         self.source = None;
-        self.misses = 0;
     }
 }
 
 impl<D: signer::Disk> Replica<D> {
     /// Whether final blocks above the tip are known to exist and can't be linked from here.
     fn behind(&self) -> bool {
-        self.peers.highest() > self.tip.height || self.finality_missing().is_some()
+        self.finality_missing().is_some() || self.peers.iter().any(|(_, state)| self.is_ahead(state))
+    }
+
+    /// Whether a peer claimed, or showed by a certificate of a later epoch, to be further.
+    fn is_ahead(&self, state: &PeerState) -> bool {
+        state.height > self.tip.height || state.shown > (self.epoch.record.epoch, self.final_view())
     }
 
     /// Asks the next peer if there is something to ask for and nobody's answer is awaited.
@@ -94,13 +97,11 @@ impl<D: signer::Disk> Replica<D> {
     /// block is missing, any.
     fn sync_candidate(&mut self) -> Option<Peer> {
         if let Some(peer) = self.sync.source
-            && self.sync.misses == 0
-            && self.peers.get(peer).is_some_and(|state| state.height > self.tip.height)
+            && self.peers.get(peer).is_some_and(|state| state.misses == 0 && self.is_ahead(state))
         {
             return Some(peer);
         }
-        let tip = self.tip.height;
-        let mut candidates: Vec<Peer> = self.peers.iter().filter(|(_, state)| state.height > tip).map(|(peer, _)| peer).collect();
+        let mut candidates: Vec<Peer> = self.peers.iter().filter(|(_, state)| self.is_ahead(state)).map(|(peer, _)| peer).collect();
         if candidates.is_empty() {
             candidates = self.peers.iter().map(|(peer, _)| peer).collect();
         }
@@ -110,11 +111,12 @@ impl<D: signer::Disk> Replica<D> {
 
     /// A request brought nothing: after some, the peer's claim is forgotten.
     fn sync_missed(&mut self, peer: Peer) {
-        self.sync.misses += 1;
-        if self.sync.misses >= MISSES_MAX {
-            self.sync.drop_source();
-            if let Some(state) = self.peers.get_mut(peer) {
-                state.height = Height(0);
+        let Some(state) = self.peers.get_mut(peer) else { return };
+        state.misses += 1;
+        if state.misses >= MISSES_MAX {
+            (state.height, state.shown, state.misses) = (Height(0), (Epoch(0), View(0)), 0);
+            if self.sync.source == Some(peer) {
+                self.sync.drop_source();
             }
         }
     }
@@ -137,8 +139,11 @@ impl<D: signer::Disk> Replica<D> {
             if block.header.height <= height {
                 continue;
             }
+            if block.header.height > height.next() {
+                // Answers an earlier question, whose blocks before these were given up meanwhile.
+                return self.sync_missed(peer);
+            }
             let fits = block.header.parent == parent
-                && block.header.height == height.next()
                 && block.header.epoch == self.epoch.record.epoch
                 && self.epoch.record.contains(block.header.height)
                 && block.body_matches();
@@ -153,32 +158,34 @@ impl<D: signer::Disk> Replica<D> {
         if let Some(certificate) = answer.certificate {
             return self.sync_certificate(peer, certificate, now);
         }
-        if !grew || self.sync.buffer.len() > self.config.sync_blocks_max {
-            self.sync.misses = if grew { MISSES_MAX } else { self.sync.misses };
+        if self.sync.buffer.len() > self.config.sync_blocks_max {
+            // So many that nothing vouches for: another peer may have a certificate among them.
+            self.sync.drop_source();
+        }
+        if !grew || self.sync.source.is_none() {
             self.sync_missed(peer);
         }
     }
 
-    /// A finality certificate of the last synced block.
+    /// A finality certificate of a synced block: the last, or one that a late answer is about.
     fn sync_certificate(&mut self, peer: Peer, certificate: Certificate, now: Tick) {
-        let Some(last) = self.sync.buffer.last() else {
-            // The tip went past it meanwhile.
-            return;
-        };
-        let statement = &certificate.statement;
-        if statement.kind != Kind::Finalize || statement.digest != last.hash() {
+        let statement = certificate.statement;
+        if statement.chain != self.chain || statement.kind != Kind::Finalize {
             self.sync.drop_source();
-            return self.offence(peer, Offence::InvalidBlock, "synced certificate is about another block");
+            return self.offence(peer, Offence::Malformed, "synced certificate is none of finality");
         }
+        let height = self.sync.block(&statement.digest).map(|block| block.header.height);
+        let Some(height) = height.filter(|_| statement.epoch == self.epoch.record.epoch) else {
+            // The tip went past it meanwhile, or it answers an earlier question.
+            return self.sync_missed(peer);
+        };
         if self.verifier.certificate(&certificate, &self.epoch.set).is_err() {
             self.sync.drop_source();
             return self.offence(peer, Offence::BadSignature, "synced certificate does not verify");
         }
-        self.sync.misses = 0;
-        if let Some(state) = self.peers.get_mut(peer)
-            && let Some(last) = self.sync.buffer.last()
-        {
-            state.height = state.height.max(last.header.height);
+        if let Some(state) = self.peers.get_mut(peer) {
+            state.misses = 0;
+            state.height = state.height.max(height);
         }
         self.sync.vouched = Some(certificate.clone());
         self.finality_learnt(certificate.clone());
