@@ -78,16 +78,19 @@ def install_rust():
 
 def write_kernels():
     """Kernel specifications of this clone; the last clone that ran `lab install` is served."""
+    # The log's warning that loopback is not encrypted would stand before every line that `lab test` prints.
+    quiet = ["-f", "{connection_file}", "--IPKernelApp.log_level=ERROR"]
     specs = {
-        "go": {"argv": [str(PYTHON), str(KERNELS / "go" / "kernel.py"), "-f", "{connection_file}"], "display_name": "Go", "language": "go"},
-        "elixir": {"argv": [str(PYTHON), str(KERNELS / "elixir" / "kernel.py"), "-f", "{connection_file}"], "display_name": "Elixir", "language": "elixir"},
+        "python3": {"argv": [str(PYTHON), "-m", "ipykernel_launcher", *quiet], "display_name": "Python", "language": "python"},
+        "go": {"argv": [str(PYTHON), str(KERNELS / "go" / "kernel.py"), *quiet], "display_name": "Go", "language": "go"},
+        "elixir": {"argv": [str(PYTHON), str(KERNELS / "elixir" / "kernel.py"), *quiet], "display_name": "Elixir", "language": "elixir"},
     }
     if evcxr().exists():
         specs["rust"] = {"argv": [str(evcxr()), "--control_file", "{connection_file}"], "display_name": "Rust", "language": "rust"}
     for name, spec in specs.items():
         folder = VENV / "share" / "jupyter" / "kernels" / name
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "kernel.json").write_text(json.dumps({**spec, "interrupt_mode": "message"}, indent=1) + "\n")
+        (folder / "kernel.json").write_text(json.dumps({"interrupt_mode": "signal" if name == "python3" else "message", **spec}, indent=1) + "\n")
 
 
 def write_settings():
