@@ -41,8 +41,8 @@ const LOCK: &str = "objects.lock";
 /// What is copied to the stage and hashed, relative to the root.
 const SOURCES: [&str; 4] = ["kernel/programs/Cargo.toml", "kernel/programs/Cargo.lock", "kernel/programs/src", "kernel/shared/src"];
 
-/// Files of the shared crate that are for tests only: not in the object, so not in its hash.
-const TEST_ONLY: [&str; 3] = ["tests.rs", "golden.rs", "model.rs"];
+/// Files and folders of the shared crate that are for tests only: not in the object, so not in its hash.
+const TEST_ONLY: [&str; 4] = ["tests.rs", "golden.rs", "golden", "model.rs"];
 
 /// The stage's manifest of `kernel-shared`: what the kernel build needs of it, and nothing that names the outer workspace.
 const SHARED_MANIFEST: &str =
@@ -170,9 +170,12 @@ fn stage_sources(root: &Path, stage: &Path) -> anyhow::Result<()> {
 
 /// All files under a path (or the path itself) that the object is made of, sorted.
 fn files(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    if path.is_file() {
-        let test_only = path.file_name().is_some_and(|name| TEST_ONLY.iter().any(|test| name == *test));
-        return Ok(if test_only { Vec::new() } else { vec![path.to_path_buf()] });
+    let test_only = path.file_name().is_some_and(|name| TEST_ONLY.iter().any(|test| name == *test));
+    if path.is_file() && !test_only {
+        return Ok(vec![path.to_path_buf()]);
+    }
+    if test_only {
+        return Ok(Vec::new());
     }
     let mut found = Vec::new();
     for entry in fs::read_dir(path).with_context(|| format!("reading {}", path.display()))? {

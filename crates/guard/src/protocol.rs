@@ -15,6 +15,11 @@ pub const TEXT_BYTES_MAX: usize = 200;
 /// Longest ban: 30 days. Every ban ends.
 pub const BAN_TTL_MS_MAX: u64 = 30 * 24 * 3600 * 1000;
 
+/// Highest rate of a budget, packets a second.
+pub const BUDGET_RATE_MAX: u32 = 100_000_000;
+/// Deepest budget, packets.
+pub const BUDGET_BURST_MAX: u32 = 4_000_000;
+
 /// A transport protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -120,6 +125,17 @@ pub enum Request {
         /// `off`, `shadow` or `enforce`.
         mode: String,
     },
+    /// Budgets of strangers, as they stand.
+    Budgets {},
+    /// *Write.* Set one of them; it holds from the next packet on.
+    Budget {
+        /// Its name, as [`Request::Budgets`] lists it.
+        name: String,
+        /// Packets a second, at most [`BUDGET_RATE_MAX`].
+        rate: u32,
+        /// Packets at once, at most [`BUDGET_BURST_MAX`]; 0 = no limit.
+        burst: u32,
+    },
     /// *Write.* The node lives: known flows stay for another `--heartbeat-timeout`.
     Heartbeat {},
     /// Stream of events, one line each, until the client hangs up.
@@ -135,7 +151,7 @@ pub enum Request {
 impl Request {
     /// Whether it needs root or an allowed uid.
     pub const fn is_write(&self) -> bool {
-        !matches!(self, Request::Status {} | Request::Stats {} | Request::Bans {} | Request::Events {})
+        !matches!(self, Request::Status {} | Request::Stats {} | Request::Bans {} | Request::Budgets {} | Request::Events {})
     }
 }
 
@@ -174,6 +190,17 @@ pub struct BanInfo {
     pub hits: u64,
     /// Free text (lost if the guard was killed since).
     pub note: String,
+}
+
+/// One budget of strangers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BudgetInfo {
+    /// Whose, and of what: `syn_source`, …
+    pub name: String,
+    /// Packets a second.
+    pub rate: u32,
+    /// Packets at once; 0 = no limit.
+    pub burst: u32,
 }
 
 /// Counters of one row.
@@ -327,6 +354,11 @@ pub enum Response {
     Bans {
         /// In the order of addresses.
         bans: Vec<BanInfo>,
+    },
+    /// To `budgets`.
+    Budgets {
+        /// All of them.
+        budgets: Vec<BudgetInfo>,
     },
     /// To `maps`; the descriptors come with it.
     Maps {

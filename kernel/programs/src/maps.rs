@@ -5,7 +5,7 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, LpmTrie, RingBuf, lpm_trie::Key},
 };
-use kernel_shared::{Tables, Word, abi::*, control, latency};
+use kernel_shared::{Tables, Word, abi::*, bucket::Bucket, control, latency, strangers};
 
 /// User space may map the array's memory (`BPF_F_MMAPABLE`).
 const MMAPABLE: u32 = 1 << 10;
@@ -32,6 +32,14 @@ static BANS6: HashMap<u64, BanValue> = HashMap::with_max_entries(BANS_MAX, 0);
 static RANGES4: LpmTrie<u32, BanValue> = LpmTrie::with_max_entries(RANGES_MAX, 0);
 #[map]
 static RANGES6: LpmTrie<[u64; 2], BanValue> = LpmTrie::with_max_entries(RANGES_MAX, 0);
+#[map]
+static HOSTS: Array<Word> = Array::with_max_entries(HOST_WORDS, MMAPABLE);
+#[map]
+static VALIDATORS4: HashMap<u32, ValidatorValue> = HashMap::with_max_entries(VALIDATORS_MAX, 0);
+#[map]
+static VALIDATORS6: HashMap<[u64; 2], ValidatorValue> = HashMap::with_max_entries(VALIDATORS_MAX, 0);
+#[map]
+static STRANGERS: Array<Bucket> = Array::with_max_entries(strangers::STRANGER_ROWS, 0);
 #[map]
 static BITS4: Array<Word> = Array::with_max_entries(BITS4_WORDS, MMAPABLE);
 #[map]
@@ -118,6 +126,24 @@ impl Tables for Kernel {
     #[inline(always)]
     fn range6(&self, address: [u64; 2]) -> Option<&BanValue> {
         RANGES6.get(Key::new(128, address))
+    }
+    #[inline(always)]
+    fn host_bits(&self, index: u32) -> u64 {
+        word(&HOSTS, index)
+    }
+    #[inline(always)]
+    fn validator4(&self, address: u32) -> Option<&ValidatorValue> {
+        // SAFETY: as above.
+        unsafe { VALIDATORS4.get(&address) }
+    }
+    #[inline(always)]
+    fn validator6(&self, address: [u64; 2]) -> Option<&ValidatorValue> {
+        // SAFETY: as above.
+        unsafe { VALIDATORS6.get(&address) }
+    }
+    #[inline(always)]
+    fn stranger(&self, index: u32) -> Option<&Bucket> {
+        STRANGERS.get(index)
     }
     #[inline(always)]
     fn counter(&self, slot: u32) -> Option<&CounterCell> {

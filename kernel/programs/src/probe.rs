@@ -44,7 +44,7 @@ fn kernel<T>(base: u64, offset: u64) -> Option<T> {
 
 #[inline(always)]
 fn protected(protocol: u8, port: u16) -> bool {
-    let half = if protocol == abi::TCP { 0 } else { 1024 };
+    let half = if protocol == abi::TCP { 0 } else { abi::PORTS_UDP };
     Kernel.protected(half + (port as u32 >> 6)) >> (port & 63) & 1 == 1
 }
 

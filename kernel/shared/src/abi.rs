@@ -6,8 +6,12 @@
 use crate::Word;
 use crate::bucket::Bucket;
 
-/// Words in the array of protected ports: 1,024 of TCP, then 1,024 of UDP, one bit a port.
-pub const PORT_WORDS: u32 = 2048;
+/// Words in the array of protected ports, one bit a port: 1,024 of TCP, 1,024 of UDP, 1,024 of the UDP ports that speak QUIC.
+pub const PORT_WORDS: u32 = 3072;
+/// First word of the protected UDP ports.
+pub const PORTS_UDP: u32 = 1024;
+/// First word of the UDP ports that speak QUIC: the sanity checks of its long headers are for them only.
+pub const PORTS_QUIC: u32 = 2048;
 /// Flows in each of the two tables (v4, v6).
 pub const FLOWS_MAX: u32 = 4096;
 /// Exact bans in each of the two tables (v4 addresses, v6 /64 networks).
@@ -22,6 +26,10 @@ pub const ROW_NONE: u32 = u32::MAX;
 pub const BITS4_WORDS: u32 = 1 << 18;
 /// Words of the bitmap in front of the v6 bans: one bit a hash of a /48.
 pub const BITS6_WORDS: u32 = 1 << 16;
+/// Words of the bitmap in front of flows and validators' addresses: one bit a hash of an address.
+pub const HOST_WORDS: u32 = 1 << 10;
+/// Validators' addresses in each of the two tables (v4, v6).
+pub const VALIDATORS_MAX: u32 = 1024;
 /// Bytes of the event ring.
 pub const EVENTS_BYTES: u32 = 1 << 18;
 /// Slots of the counter array: reasons, would-be drops of shadow mode, then the guard's own.
@@ -44,8 +52,9 @@ pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
 
 /// The text that the ABI hash is made of: any change of layout, size or meaning changes it.
-pub const ABI_TEXT: &str = "ebpf-guard abi 1: control 8x8; ports 2048x8; flow4 8->48 x4096; flow6 24->48 x4096; \
-ban4 4->32 x16384; ban6 8->32 x16384; range4 8->32 x4096; range6 20->32 x4096; bits4 8x262144; bits6 8x65536 (fibonacci of /48, 22 bits); \
+pub const ABI_TEXT: &str = "ebpf-guard abi 2: control 8x24; ports 3072x8; hosts 8x1024; flow4 8->48 x4096; flow6 24->48 x4096; \
+ban4 4->32 x16384; ban6 8->32 x16384; range4 8->32 x4096; range6 20->32 x4096; \
+validator4 4->40 x1024; validator6 16->40 x1024; strangers 16 x81922 (4x16384 sources, 4x4096 prefixes, 2 totals); bits4 8x262144; bits6 8x65536 (fibonacci of /48, 22 bits); \
 counters 16 x256 x cpus; rows 64 x1024 x cpus; latency 8 x2x64 x cpus; stamps 16 x1408; events 64 ring 262144";
 
 /// An IPv4 flow: who speaks to us from where.
@@ -154,6 +163,18 @@ pub struct BanValue {
     pub offence: u32,
     /// Always 0.
     pub zero: u32,
+}
+
+/// What a validator's address may send outside its flows: two budgets of its own, apart from strangers'.
+#[repr(C)]
+#[derive(Debug)]
+pub struct ValidatorValue {
+    /// Tick after which the address is a stranger's again; `u64::MAX` = while it has a floor flow.
+    pub expiry: Word,
+    /// New handshakes.
+    pub handshakes: Bucket,
+    /// All other packets.
+    pub rest: Bucket,
 }
 
 /// Key of a banned IPv4 range, as the kernel's tries want it.
@@ -272,7 +293,23 @@ impl FlowClass {
 pub unsafe trait Plain: Sized {}
 macro_rules! plain { ($($t:ty),*) => { $( // SAFETY: repr(C) of integers and atomic integers, sizes asserted below.
     unsafe impl Plain for $t {} )* } }
-plain!(u8, u32, u64, Flow4, Flow6, FlowValue, BanValue, Range4, Range6, CounterCell, RowCell, LatencyCell, Event);
+plain!(
+    u8,
+    u32,
+    u64,
+    Flow4,
+    Flow6,
+    FlowValue,
+    BanValue,
+    ValidatorValue,
+    Bucket,
+    Range4,
+    Range6,
+    CounterCell,
+    RowCell,
+    LatencyCell,
+    Event
+);
 // SAFETY: an array of plain memory is plain memory.
 unsafe impl<T: Plain, const N: usize> Plain for [T; N] {}
 
@@ -281,6 +318,8 @@ const _: () = {
     assert!(size_of::<Flow6>() == 24);
     assert!(size_of::<FlowValue>() == 48);
     assert!(size_of::<BanValue>() == 32);
+    assert!(size_of::<ValidatorValue>() == 40);
+    assert!(size_of::<Bucket>() == 16);
     assert!(size_of::<Range4>() == 8);
     assert!(size_of::<Range6>() == 20);
     assert!(size_of::<CounterCell>() == 16);
@@ -303,6 +342,13 @@ impl FlowValue {
             class: class as u32,
             zero: 0,
         }
+    }
+}
+
+impl ValidatorValue {
+    /// An address with full budgets: buckets that were never touched.
+    pub const fn new(expiry: u64) -> ValidatorValue {
+        ValidatorValue { expiry: Word::new(expiry), handshakes: Bucket::new(0, 0), rest: Bucket::new(0, 0) }
     }
 }
 
@@ -332,7 +378,7 @@ mod tests {
     /// The hash is a name that outlives a process: a change of it is a change of the ABI, and its own commit.
     #[test]
     fn the_abi_is_frozen() {
-        assert_eq!(abi_hash(2), 0x43ef_7f6a_a464_6475);
+        assert_eq!(abi_hash(2), 0xe4e7_fa9b_c5f7_d7f0);
         assert_ne!(abi_hash(2), abi_hash(4));
     }
 }

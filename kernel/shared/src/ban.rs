@@ -1,9 +1,9 @@
-//! Where an address lies in the bitmaps that stand in front of the ban tables.
+//! Where an address lies in the bitmaps that stand in front of the ban tables, and in the one in front of flows and validators.
 //!
 //! A clear bit proves that no ban touches the /24 (v4) or the /48 (v6), so a flood of spoofed sources costs two array
 //! look-ups and never reaches a hash or a trie. A set bit proves nothing: the tables behind it decide.
 
-use crate::abi::{BITS4_WORDS, BITS6_WORDS};
+use crate::abi::{BITS4_WORDS, BITS6_WORDS, HOST_WORDS};
 
 /// A place in a bitmap of 64-bit words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,24 @@ pub const fn bit6(address: [u64; 2]) -> Bit {
     let prefix = u64::from_be(address[0]) >> 16;
     let index = (prefix.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 42) as u32;
     Bit { word: index >> 6 & (BITS6_WORDS - 1), mask: 1 << (index & 63) }
+}
+
+/// The bit of a v4 address in the bitmap of hosts that have flows or a validator's budget: its Fibonacci hash, 16 bits.
+#[inline(always)]
+pub const fn host4(address: u32) -> Bit {
+    host(address as u64)
+}
+
+/// The bit of a v6 address in the same bitmap.
+#[inline(always)]
+pub const fn host6(address: [u64; 2]) -> Bit {
+    host(address[0] ^ address[1].rotate_left(17))
+}
+
+#[inline(always)]
+const fn host(address: u64) -> Bit {
+    let index = (address.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 48) as u32;
+    Bit { word: index >> 6 & (HOST_WORDS - 1), mask: 1 << (index & 63) }
 }
 
 #[cfg(test)]

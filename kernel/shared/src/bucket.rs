@@ -8,9 +8,10 @@ use crate::Word;
 /// Units in one packet: rates are in 1/1024 packet a tick, so that slow budgets exist at 250 ticks a second.
 pub const UNITS: u64 = 1024;
 
-/// A bucket's state. A new one is full: `tokens` starts at the burst and `last` at the tick of creation.
+/// A bucket's state. A new one is full: `tokens` starts at the burst and `last` at the tick of creation. One of zeros, as maps are
+/// made, was never touched and counts as full, too.
 #[repr(C)]
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Bucket {
     tokens: Word,
     last: Word,
@@ -32,7 +33,7 @@ impl Bucket {
         if now > last {
             // Elapsed ticks are capped so that the product fits: 2^31 ticks is 99 days at 250 Hz, longer than any refill.
             let elapsed = if now - last < 1 << 31 { now - last } else { 1 << 31 };
-            tokens = tokens.wrapping_add(elapsed.wrapping_mul(rate as u64));
+            tokens = if last == 0 { burst as u64 } else { tokens.wrapping_add(elapsed.wrapping_mul(rate as u64)) };
             self.last.store(now);
         }
         if tokens > burst as u64 {
@@ -70,6 +71,14 @@ mod tests {
             for k in 0..500u64 {
                 prop_assert!(bucket.take(k * gap, rate, burst));
             }
+        }
+
+        /// A bucket of zeros is full at its first packet, whatever the rate.
+        #[test]
+        fn an_untouched_bucket_is_full(now in 1u64.., rate: u32, burst in 1024u32..) {
+            let bucket = Bucket::default();
+            prop_assert!(bucket.take(now, rate, burst));
+            prop_assert_eq!(bucket.tokens.load(), burst as u64 - UNITS);
         }
 
         #[test]

@@ -6,8 +6,49 @@ pub const WORD_CONFIG: u32 = 0;
 pub const WORD_BEAT_DEADLINE: u32 = 1;
 /// Index of the word that the `clock` program writes: jiffies now, so that user space can speak in ticks.
 pub const WORD_CLOCK: u32 = 2;
+/// Index of the salt of the rows of strangers' budgets: who does not know it can't aim at somebody else's row.
+pub const WORD_SALT: u32 = 3;
+/// Index of the first budget's word; the others follow in the order of [`crate::strangers::Budget::ALL`].
+pub const WORD_BUDGETS: u32 = 8;
 /// Number of words in the array.
-pub const WORDS: u32 = 8;
+pub const WORDS: u32 = 24;
+
+/// A budget's word: refill (units a tick) in the lower half, depth (units) in the upper; a depth of 0 is no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit(u64);
+
+impl Limit {
+    /// No limit.
+    pub const NONE: Limit = Limit(0);
+
+    /// A limit of this refill (units a tick) and depth (units; see [`crate::bucket::UNITS`]).
+    pub const fn new(rate: u32, burst: u32) -> Limit {
+        Limit(rate as u64 | (burst as u64) << 32)
+    }
+
+    /// The word as it stands in the map.
+    #[inline(always)]
+    pub const fn from_word(word: u64) -> Limit {
+        Limit(word)
+    }
+
+    /// The word for the map.
+    pub const fn word(self) -> u64 {
+        self.0
+    }
+
+    /// Refill, units a tick.
+    #[inline(always)]
+    pub const fn rate(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// Depth, units; 0 = no limit.
+    #[inline(always)]
+    pub const fn burst(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
 
 /// What the guard does with its verdicts. Changed live, by one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +81,7 @@ impl Mode {
     }
 }
 
-/// The configuration word: bits 0–1 mode, bit 2 drop unreadable, bits 8–13 event sampling, bits 16–21 latency sampling.
+/// The configuration word: bits 0–1 mode, bit 2 drop unreadable, bit 3 loopback, bits 8–13 event sampling, bits 16–21 latency sampling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config(u64);
 
@@ -87,6 +128,17 @@ impl Config {
         Config(self.0 & !4 | (on as u64) << 2)
     }
 
+    /// Whether the interface is a loopback: there, loopback addresses and packets from oneself to oneself are no martians.
+    #[inline(always)]
+    pub const fn loopback(self) -> bool {
+        self.0 >> 3 & 1 == 1
+    }
+
+    /// The same word with the switch for a loopback interface set.
+    pub const fn with_loopback(self, on: bool) -> Config {
+        Config(self.0 & !8 | (on as u64) << 3)
+    }
+
     /// Every 2^n-th drop of a CPU makes an event.
     #[inline(always)]
     pub const fn event_mask(self) -> u64 {
@@ -119,18 +171,27 @@ mod tests {
         for mode in Mode::ALL {
             for other in Mode::ALL {
                 for shift in 0..=31 {
-                    let config =
-                        Config::new(mode).with_event_shift(shift).with_latency_shift(31 - shift).with_drop_unreadable(true);
+                    let config = Config::new(mode).with_event_shift(shift).with_latency_shift(31 - shift);
+                    let config = config.with_drop_unreadable(true).with_loopback(true);
                     let changed = config.with_mode(other);
                     assert_eq!(config.mode(), mode);
                     assert_eq!(changed.mode(), other);
                     assert_eq!(changed.event_mask(), (1 << shift) - 1);
                     assert_eq!(changed.latency_mask(), (1 << (31 - shift)) - 1);
-                    assert!(changed.drop_unreadable());
+                    assert!(changed.drop_unreadable() && changed.loopback());
+                    assert!(changed.with_loopback(false).drop_unreadable() && !changed.with_loopback(false).loopback());
                     assert!(!changed.with_drop_unreadable(false).drop_unreadable());
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_limit_keeps_both_halves() {
+        let limit = Limit::from_word(Limit::new(u32::MAX, 7).word());
+        assert_eq!((limit.rate(), limit.burst()), (u32::MAX, 7));
+        assert_eq!(Limit::NONE.burst(), 0);
+        assert!(WORD_BUDGETS + crate::strangers::Budget::ALL.len() as u32 <= WORDS);
     }
 
     #[test]

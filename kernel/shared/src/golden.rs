@@ -7,13 +7,20 @@ extern crate std;
 
 use crate::{
     Reason,
-    abi::{BanValue, Flow4, Flow6, FlowClass, FlowValue, ROW_NONE, Range4, Range6, TCP, UDP},
+    abi::{BanValue, Flow4, Flow6, FlowClass, FlowValue, ROW_NONE, Range4, Range6, TCP, UDP, ValidatorValue},
     model::Model,
 };
+
+mod floods;
+mod sanity;
+
+pub use floods::{Flood, floods};
 use std::{format, string::String, vec::Vec};
 
 /// The protected port, TCP and UDP.
 pub const PORT: u16 = 9000;
+/// The protected UDP port that speaks QUIC.
+pub const QUIC_PORT: u16 = 9100;
 /// The remote port of all flows.
 pub const REMOTE_PORT: u16 = 4000;
 
@@ -170,6 +177,10 @@ pub struct Scene {
     pub ranges4: Vec<(Range4, BanValue)>,
     /// v6 ranges (/48).
     pub ranges6: Vec<(Range6, BanValue)>,
+    /// Validators' v4 addresses: those of the floor's senders.
+    pub validators4: Vec<(u32, ValidatorValue)>,
+    /// Validators' v6 addresses.
+    pub validators6: Vec<([u64; 2], ValidatorValue)>,
 }
 
 fn halves(octets: [u8; 16]) -> [u64; 2] {
@@ -189,6 +200,10 @@ pub fn scene() -> Scene {
                 let address = halves(sender.v6());
                 scene.flows6.push((Flow6::new(address, REMOTE_PORT, protocol), value()));
             }
+        }
+        if matches!(sender.flow, Some((FlowClass::Floor, ..))) {
+            scene.validators4.push((u32::from_ne_bytes(sender.v4()), ValidatorValue::new(ALWAYS)));
+            scene.validators6.push((halves(sender.v6()), ValidatorValue::new(ALWAYS)));
         }
         if let Some((offence, expiry)) = sender.exact {
             scene.bans4.push((u32::from_ne_bytes(sender.v4()), BanValue::new(offence, expiry, 0)));
@@ -212,9 +227,13 @@ pub fn model() -> Model {
     model.set_time(1_000, 1_000_000);
     model.protect(TCP, PORT);
     model.protect(UDP, PORT);
+    model.protect(UDP, QUIC_PORT);
+    model.speaks_quic(QUIC_PORT);
     let scene = scene();
     scene.flows4.into_iter().for_each(|(key, value)| model.add_flow4(key, value));
     scene.flows6.into_iter().for_each(|(key, value)| model.add_flow6(key, value));
+    scene.validators4.into_iter().for_each(|(key, value)| model.add_validator4(key, value));
+    scene.validators6.into_iter().for_each(|(key, value)| model.add_validator6(key, value));
     scene.bans4.into_iter().for_each(|(key, value)| model.add_ban4(key, value));
     scene.bans6.into_iter().for_each(|(key, value)| model.add_ban6(key, value));
     scene.ranges4.into_iter().for_each(|(key, value)| model.add_range4(key, value));
@@ -251,6 +270,10 @@ struct Frame {
     /// v4 fragment field.
     fragment: u16,
     payload: usize,
+    /// TCP: data offset and flags.
+    flags: u16,
+    /// What the payload starts with.
+    head: Vec<u8>,
 }
 
 impl Frame {
@@ -266,6 +289,8 @@ impl Frame {
             chain: Vec::new(),
             fragment: 0,
             payload: 32,
+            flags: 0x5018,
+            head: Vec::new(),
         }
     }
 
@@ -274,12 +299,15 @@ impl Frame {
         bytes.extend(self.source_port.to_be_bytes());
         bytes.extend(self.port.to_be_bytes());
         if self.protocol == TCP {
-            bytes.extend([0, 0, 0, 1, 0, 0, 0, 2, 0x50, 0x18, 0xff, 0xff, 0, 0, 0, 0]);
+            bytes.extend([0, 0, 0, 1, 0, 0, 0, 2]);
+            bytes.extend(self.flags.to_be_bytes());
+            bytes.extend([0xff, 0xff, 0, 0, 0, 0]);
         } else {
             bytes.extend((8 + self.payload as u16).to_be_bytes());
             bytes.extend([0, 0]);
         }
-        bytes.extend(std::vec![0xabu8; self.payload]);
+        bytes.extend(&self.head);
+        bytes.extend(std::vec![0xabu8; self.payload - self.head.len()]);
         bytes
     }
 
@@ -363,7 +391,13 @@ pub fn cases() -> Vec<Case> {
                 options(&mut table, protocol)
             }
             cuts(&mut table, v6, protocol);
+            sanity::addresses(&mut table, v6, protocol);
         }
+    }
+    for v6 in [false, true] {
+        sanity::flags(&mut table, v6);
+        sanity::lengths(&mut table, v6);
+        sanity::quic(&mut table, v6);
     }
     let mut arp = std::vec![0xffu8; 60];
     arp[12..14].copy_from_slice(&[0x08, 0x06]);

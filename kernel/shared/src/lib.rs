@@ -15,11 +15,14 @@ pub mod bucket;
 pub mod control;
 #[cfg(any(test, feature = "model"))]
 pub mod golden;
+mod half;
 pub mod latency;
 #[cfg(any(test, feature = "model"))]
 pub mod model;
 mod packet;
 mod reason;
+mod sanity;
+pub mod strangers;
 mod verdict;
 mod word;
 

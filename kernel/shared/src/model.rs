@@ -5,9 +5,11 @@ extern crate std;
 use crate::{
     Word,
     abi::*,
-    ban::{bit4, bit6},
+    ban::{bit4, bit6, host4, host6},
+    bucket::Bucket,
     control,
     latency::{SLOTS, Stamp},
+    strangers::STRANGER_ROWS,
     verdict::Tables,
 };
 use std::{boxed::Box, collections::BTreeMap, vec::Vec};
@@ -20,6 +22,10 @@ pub struct Model {
     protected: Box<[u64]>,
     flows4: BTreeMap<Flow4, FlowValue>,
     flows6: BTreeMap<Flow6, FlowValue>,
+    hosts: Box<[u64]>,
+    validators4: BTreeMap<u32, ValidatorValue>,
+    validators6: BTreeMap<[u64; 2], ValidatorValue>,
+    strangers: Vec<Bucket>,
     bits4: Box<[u64]>,
     bits6: Box<[u64]>,
     bans4: BTreeMap<u32, BanValue>,
@@ -45,6 +51,10 @@ impl Default for Model {
             protected: std::vec![0; PORT_WORDS as usize].into(),
             flows4: BTreeMap::new(),
             flows6: BTreeMap::new(),
+            hosts: std::vec![0; HOST_WORDS as usize].into(),
+            validators4: BTreeMap::new(),
+            validators6: BTreeMap::new(),
+            strangers: cells(STRANGER_ROWS),
             bits4: std::vec![0; BITS4_WORDS as usize].into(),
             bits6: std::vec![0; BITS6_WORDS as usize].into(),
             bans4: BTreeMap::new(),
@@ -73,17 +83,40 @@ impl Model {
 
     /// Protects a port.
     pub fn protect(&mut self, protocol: u8, port: u16) {
-        let half = if protocol == TCP { 0 } else { 1024 };
+        let half = if protocol == TCP { 0 } else { PORTS_UDP as usize };
         self.protected[half + (port >> 6) as usize] |= 1 << (port & 63);
+    }
+
+    /// Says that a UDP port speaks QUIC.
+    pub fn speaks_quic(&mut self, port: u16) {
+        self.protected[PORTS_QUIC as usize + (port >> 6) as usize] |= 1 << (port & 63);
+    }
+
+    fn host(&mut self, bit: crate::ban::Bit) {
+        self.hosts[bit.word as usize] |= bit.mask;
+    }
+
+    /// Gives a v4 address the budgets of a validator's.
+    pub fn add_validator4(&mut self, address: u32, value: ValidatorValue) {
+        self.host(host4(address));
+        self.validators4.insert(address, value);
+    }
+
+    /// Gives a v6 address the budgets of a validator's.
+    pub fn add_validator6(&mut self, address: [u64; 2], value: ValidatorValue) {
+        self.host(host6(address));
+        self.validators6.insert(address, value);
     }
 
     /// Adds a v4 flow.
     pub fn add_flow4(&mut self, key: Flow4, value: FlowValue) {
+        self.host(host4(key.address));
         self.flows4.insert(key, value);
     }
 
     /// Adds a v6 flow.
     pub fn add_flow6(&mut self, key: Flow6, value: FlowValue) {
+        self.host(host6(key.address));
         self.flows6.insert(key, value);
     }
 
@@ -190,6 +223,18 @@ impl Tables for Model {
         let holding =
             self.ranges6.iter().filter(|(range, _)| holds(u128::from_be_bytes(range.address), range.length, address, 128));
         holding.max_by_key(|(range, _)| range.length).map(|(_, ban)| ban)
+    }
+    fn host_bits(&self, word: u32) -> u64 {
+        self.hosts.get(word as usize).copied().unwrap_or(0)
+    }
+    fn validator4(&self, address: u32) -> Option<&ValidatorValue> {
+        self.validators4.get(&address)
+    }
+    fn validator6(&self, address: [u64; 2]) -> Option<&ValidatorValue> {
+        self.validators6.get(&address)
+    }
+    fn stranger(&self, index: u32) -> Option<&Bucket> {
+        self.strangers.get(index as usize)
     }
     fn counter(&self, slot: u32) -> Option<&CounterCell> {
         self.counters.get(slot as usize)

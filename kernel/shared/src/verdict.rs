@@ -1,4 +1,4 @@
-//! The verdict: steps 0 to 5 of the data path, in their order.
+//! The verdict: steps 0 to 7 of the data path, in their order.
 //!
 //! 0. Parse; split early into a v4 and a v6 half, so that no call ever sees two maps (the verifier then inlines each look-up).
 //! 1. Not a protected port, or no readable port: pass. SSH, ARP, neighbour discovery, path-MTU errors: never touched.
@@ -6,15 +6,22 @@
 //! 3. Floor flow: its own budget, and no ban reaches it.
 //! 4. Ban: bitmap, then the exact hash, then the ranges; expiry checked here.
 //! 5. Known or dialing flow: its own budget, pass.
-//! 6. Stateless sanity and 7. strangers' budgets belong into [`stranger`], behind all of these.
+//! 6. Stateless sanity, of strangers only: flags, ports, addresses, lengths that no honest sender makes ([`crate::sanity`]).
+//! 7. Budgets of strangers, and apart from them of validators' addresses outside their flows ([`crate::strangers`]).
+//!
+//! In front of 3, 5 and 7 stands a bitmap of the hosts that have a flow or a validator's budget: a spoofed source costs a bit, not a hash.
 
 use crate::{
-    abi::{BanValue, CounterCell, Flow4, Flow6, FlowClass, FlowValue, LatencyCell, ROW_NONE, RowCell, TCP},
-    ban::{bit4, bit6},
+    abi::{
+        BanValue, CounterCell, Flow4, Flow6, FlowClass, FlowValue, LatencyCell, PORTS_UDP, ROW_NONE, RowCell, TCP, ValidatorValue,
+    },
+    bucket::Bucket,
     control::{Config, WORD_BEAT_DEADLINE, WORD_CONFIG},
+    half::Half,
     latency::Stamp,
     packet::{self, IpHeader, Packet, Parsed},
     reason::Reason,
+    sanity, strangers,
 };
 
 /// The maps, as the verdict sees them. In the kernel these are BPF maps; natively, a model of them.
@@ -43,6 +50,14 @@ pub trait Tables {
     fn range4(&self, address: u32) -> Option<&BanValue>;
     /// The longest banned v6 range that holds the address.
     fn range6(&self, address: [u64; 2]) -> Option<&BanValue>;
+    /// A word of the bitmap of hosts that have flows or a validator's budget.
+    fn host_bits(&self, word: u32) -> u64;
+    /// The budgets of a validator's v4 address.
+    fn validator4(&self, address: u32) -> Option<&ValidatorValue>;
+    /// The budgets of a validator's v6 address.
+    fn validator6(&self, address: [u64; 2]) -> Option<&ValidatorValue>;
+    /// A bucket of strangers.
+    fn stranger(&self, index: u32) -> Option<&Bucket>;
     /// This CPU's cell of a counter slot.
     fn counter(&self, slot: u32) -> Option<&CounterCell>;
     /// This CPU's cell of a row.
@@ -136,57 +151,6 @@ impl Verdict {
     }
 }
 
-/// An address family: which tables its half of the pipeline asks.
-trait Half: Copy {
-    const VERSION: u8;
-    fn flow<T: Tables>(tables: &T, address: Self, port: u16, protocol: u8) -> Option<&FlowValue>;
-    fn suspicious<T: Tables>(tables: &T, address: Self) -> bool;
-    fn exact<T: Tables>(tables: &T, address: Self) -> Option<&BanValue>;
-    fn range<T: Tables>(tables: &T, address: Self) -> Option<&BanValue>;
-}
-
-impl Half for u32 {
-    const VERSION: u8 = 4;
-    #[inline(always)]
-    fn flow<T: Tables>(tables: &T, address: u32, port: u16, protocol: u8) -> Option<&FlowValue> {
-        tables.flow4(&Flow4::new(address, port, protocol))
-    }
-    #[inline(always)]
-    fn suspicious<T: Tables>(tables: &T, address: u32) -> bool {
-        let bit = bit4(address);
-        tables.ban_bits4(bit.word) & bit.mask != 0
-    }
-    #[inline(always)]
-    fn exact<T: Tables>(tables: &T, address: u32) -> Option<&BanValue> {
-        tables.ban4(address)
-    }
-    #[inline(always)]
-    fn range<T: Tables>(tables: &T, address: u32) -> Option<&BanValue> {
-        tables.range4(address)
-    }
-}
-
-impl Half for [u64; 2] {
-    const VERSION: u8 = 6;
-    #[inline(always)]
-    fn flow<T: Tables>(tables: &T, address: [u64; 2], port: u16, protocol: u8) -> Option<&FlowValue> {
-        tables.flow6(&Flow6::new(address, port, protocol))
-    }
-    #[inline(always)]
-    fn suspicious<T: Tables>(tables: &T, address: [u64; 2]) -> bool {
-        let bit = bit6(address);
-        tables.ban_bits6(bit.word) & bit.mask != 0
-    }
-    #[inline(always)]
-    fn exact<T: Tables>(tables: &T, address: [u64; 2]) -> Option<&BanValue> {
-        tables.ban6(address[0])
-    }
-    #[inline(always)]
-    fn range<T: Tables>(tables: &T, address: [u64; 2]) -> Option<&BanValue> {
-        tables.range6(address)
-    }
-}
-
 /// The verdict on one frame.
 #[inline(always)]
 pub fn inspect<P: Packet + ?Sized, T: Tables>(packet: &P, tables: &T) -> Verdict {
@@ -201,7 +165,7 @@ pub fn inspect<P: Packet + ?Sized, T: Tables>(packet: &P, tables: &T) -> Verdict
 #[inline(never)]
 fn inspect_v4<P: Packet + ?Sized, T: Tables>(packet: &P, offset: usize, tables: &T) -> Verdict {
     match packet::parse_v4(packet, offset) {
-        Parsed::Transport(header) => decide(&header, offset, tables),
+        Parsed::Transport(header) => decide(packet, &header, offset, tables),
         Parsed::NoPort | Parsed::Unreadable => Verdict::outside(Reason::OutOfScope, false),
     }
 }
@@ -210,7 +174,7 @@ fn inspect_v4<P: Packet + ?Sized, T: Tables>(packet: &P, offset: usize, tables: 
 #[inline(never)]
 fn inspect_v6<P: Packet + ?Sized, T: Tables>(packet: &P, offset: usize, tables: &T) -> Verdict {
     match packet::parse_v6(packet, offset) {
-        Parsed::Transport(header) => decide(&header, offset, tables),
+        Parsed::Transport(header) => decide(packet, &header, offset, tables),
         Parsed::NoPort => Verdict::outside(Reason::OutOfScope, false),
         Parsed::Unreadable => {
             let drop = Config::from_word(tables.control(WORD_CONFIG)).drop_unreadable();
@@ -221,9 +185,9 @@ fn inspect_v6<P: Packet + ?Sized, T: Tables>(packet: &P, offset: usize, tables: 
 
 /// Steps 1 to 7 for one family.
 #[inline(always)]
-fn decide<A: Half, T: Tables>(header: &IpHeader<A>, ip: usize, tables: &T) -> Verdict {
+fn decide<A: Half, P: Packet + ?Sized, T: Tables>(packet: &P, header: &IpHeader<A>, ip: usize, tables: &T) -> Verdict {
     // 1. Scope.
-    let half = if header.protocol == TCP { 0 } else { 1024 };
+    let half = if header.protocol == TCP { 0 } else { PORTS_UDP };
     let port = header.ports.destination as u32;
     if tables.protected(half + (port >> 6)) >> (port & 63) & 1 == 0 {
         return Verdict::outside(Reason::OutOfScope, false);
@@ -241,7 +205,12 @@ fn decide<A: Half, T: Tables>(header: &IpHeader<A>, ip: usize, tables: &T) -> Ve
         return verdict.ended(Reason::Fragment, Reason::Stranger, true);
     }
     let now = tables.now();
-    let flow = A::flow(tables, header.source, header.ports.source, header.protocol).filter(|flow| alive(flow, now, tables));
+    let hosted = A::hosted(tables, header.source);
+    let flow = if hosted {
+        A::flow(tables, header.source, header.ports.source, header.protocol).filter(|flow| alive(flow, now, tables))
+    } else {
+        None
+    };
     // 3. Floor flows, before any ban.
     if let Some(flow) = flow
         && flow.class == FlowClass::Floor as u32
@@ -260,7 +229,13 @@ fn decide<A: Half, T: Tables>(header: &IpHeader<A>, ip: usize, tables: &T) -> Ve
         let class = if flow.class == FlowClass::Known as u32 { Reason::Known } else { Reason::Dialing };
         return budget(verdict, flow, class, now);
     }
-    stranger(verdict)
+    // 6. Sanity.
+    let Some(class) = sanity::class(packet, header, ip, tables) else {
+        return verdict.ended(Reason::Malformed, Reason::Stranger, true);
+    };
+    // 7. Budgets.
+    let reason = strangers::judge(header.source, hosted, class, now, tables);
+    verdict.ended(reason, Reason::Stranger, reason as u32 != Reason::Stranger as u32)
 }
 
 /// Whether a flow still counts: unexpired and, for an admitted peer's, with the node's heart beating.
@@ -293,12 +268,6 @@ fn budget(verdict: Verdict, flow: &FlowValue, class: Reason, now: u64) -> Verdic
     let granted = flow.bucket.take(now, flow.rate, flow.burst);
     let reason = if granted { class } else { Reason::RatePeer };
     Verdict { row: flow.row, generation: flow.generation, ..verdict.ended(reason, class, !granted) }
-}
-
-/// What is left: a protected port, no flow, no ban. Steps 6 (sanity) and 7 (budgets) go here.
-#[inline(always)]
-fn stranger(verdict: Verdict) -> Verdict {
-    verdict.ended(Reason::Stranger, Reason::Stranger, false)
 }
 
 #[cfg(test)]

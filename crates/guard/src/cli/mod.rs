@@ -48,6 +48,22 @@ enum Command {
         #[command(flatten)]
         reach: Reach,
     },
+    /// List strangers' budgets: packets a second and at once.
+    Budgets {
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Set one of strangers' budgets; it holds from the next packet on.
+    Budget {
+        /// As `budgets` lists it.
+        name: String,
+        /// Packets a second.
+        rate: u32,
+        /// Packets at once; 0 = no limit.
+        burst: u32,
+        #[command(flatten)]
+        reach: Reach,
+    },
     /// Ban an address or range for a while.
     Ban {
         /// ADDRESS or ADDRESS/LENGTH; an IPv6 address stands for its /64.
@@ -98,6 +114,8 @@ impl Cli {
             Command::Run(run) => run.run(),
             Command::Status { reach } => show::status(&reach.client()?.stats(true)?, reach.json),
             Command::Mode { mode, reach } => done(&reach, &Request::Mode { mode }),
+            Command::Budgets { reach } => show::response(&reach.client()?.ask(&Request::Budgets {})?, reach.json),
+            Command::Budget { name, rate, burst, reach } => done(&reach, &Request::Budget { name, rate, burst }),
             Command::Ban { address, ttl, note, reach } => {
                 let ttl_ms = ttl.as_millis().min(u64::MAX as u128) as u64;
                 let request = Request::Ban { address, ttl_ms, offence: Offence::Manual, note };

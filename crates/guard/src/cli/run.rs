@@ -4,9 +4,15 @@ use anyhow::Context;
 use clap::Args;
 use guard::{
     Prefix, Protocol,
-    kernel::{Guard, Options, attach::Preference, bpffs, caps, events, flows::Budgets, server},
+    kernel::{
+        Guard, Options,
+        attach::Preference,
+        bpffs, caps, events,
+        flows::{Budget, Budgets},
+        server,
+    },
 };
-use kernel_shared::control::Mode;
+use kernel_shared::{control::Mode, strangers};
 use std::{
     io::Write,
     os::fd::{FromRawFd, OwnedFd},
@@ -29,9 +35,10 @@ pub struct Run {
     /// Interface to filter.
     #[arg(long)]
     iface: String,
-    /// Ports to protect, e.g. tcp/30303,udp/30303. All others are never touched.
+    /// Ports to protect, e.g. tcp/30303,udp/30303. All others are never touched. quic/4001 is a UDP port that speaks QUIC and nothing else:
+    /// strangers' long headers of unknown versions and undersized Initials are dropped there.
     #[arg(long, required = true, value_delimiter = ',', value_parser = port)]
-    protect: Vec<(Protocol, u16)>,
+    protect: Vec<Port>,
     /// off, shadow or enforce. Default: what an adopted guard had, else shadow, which counts and drops nothing.
     #[arg(long, value_parser = mode)]
     mode: Option<Mode>,
@@ -56,6 +63,10 @@ pub struct Run {
     /// Ranges that no ban may touch.
     #[arg(long, value_delimiter = ',')]
     floor: Vec<Prefix>,
+    /// Budgets of strangers, NAME=RATE/BURST in packets a second and at once, e.g. syn_source=100/200; burst 0 = no limit.
+    /// `ebpf-guard budgets` lists the names. Default: what an adopted guard had, else generous ones.
+    #[arg(long, value_delimiter = ',', value_parser = budget)]
+    budget: Vec<(strangers::Budget, Budget)>,
     /// Descriptor to write "ready" to once the filter is attached and the socket answers.
     #[arg(long)]
     ready_fd: Option<i32>,
@@ -78,7 +89,8 @@ impl Run {
         }
         let options = Options {
             interface: self.iface,
-            protect: self.protect,
+            protect: self.protect.iter().map(|port| (port.protocol, port.number)).collect(),
+            quic: self.protect.iter().filter(|port| port.quic).map(|port| port.number).collect(),
             mode: self.mode,
             instance: self.instance,
             bpffs: self.bpffs,
@@ -87,6 +99,7 @@ impl Run {
             heartbeat_timeout: Duration::from_secs(self.heartbeat_timeout),
             event_shift: self.event_shift,
             budgets: Budgets::default(),
+            strangers: self.budget,
         };
         // Mounts, directories and the socket first: afterwards the right to make them is given up.
         let prepared = Guard::prepare(&options)?;
@@ -176,15 +189,37 @@ fn ready(fd: i32) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn port(text: &str) -> Result<(Protocol, u16), String> {
-    let (protocol, port) = text.split_once('/').ok_or("a port is tcp/NUMBER or udp/NUMBER")?;
-    let protocol = match protocol {
-        "tcp" => Protocol::Tcp,
-        "udp" => Protocol::Udp,
-        _ => return Err(format!("'{protocol}' is neither tcp nor udp")),
+/// A port to protect.
+#[derive(Clone, Copy)]
+struct Port {
+    protocol: Protocol,
+    number: u16,
+    /// It speaks QUIC and nothing else.
+    quic: bool,
+}
+
+fn port(text: &str) -> Result<Port, String> {
+    let (protocol, number) = text.split_once('/').ok_or("a port is tcp/NUMBER, udp/NUMBER or quic/NUMBER")?;
+    let (protocol, quic) = match protocol {
+        "tcp" => (Protocol::Tcp, false),
+        "udp" => (Protocol::Udp, false),
+        "quic" => (Protocol::Udp, true),
+        _ => return Err(format!("'{protocol}' is neither tcp nor udp nor quic")),
     };
-    let port: u16 = port.parse().map_err(|_| format!("'{port}' is no port"))?;
-    Ok((protocol, port))
+    let number: u16 = number.parse().map_err(|_| format!("'{number}' is no port"))?;
+    Ok(Port { protocol, number, quic })
+}
+
+fn budget(text: &str) -> Result<(strangers::Budget, Budget), String> {
+    let parts = text.split_once('=').and_then(|(name, value)| Some((name, value.split_once('/')?)));
+    let (name, (rate, burst)) = parts.ok_or("a budget is NAME=RATE/BURST")?;
+    let budget = strangers::Budget::from_name(name).ok_or_else(|| format!("'{name}' is no budget"))?;
+    let number = |text: &str| text.parse::<u32>().map_err(|_| format!("'{text}' is no number of packets"));
+    let (rate, burst) = (number(rate)?, number(burst)?);
+    match guard::kernel::budgets::refusal(rate, burst) {
+        Some(message) => Err(message),
+        None => Ok((budget, Budget { rate, burst })),
+    }
 }
 
 fn mode(text: &str) -> Result<Mode, String> {

@@ -26,6 +26,13 @@ pub fn response(response: &Response, json: bool) -> anyhow::Result<()> {
                 writeln!(out, "{address:<44} {:<14} {seconds:>6} s {:>10}  {}", ban.offence.as_str(), ban.hits, ban.note)?;
             }
         }
+        Response::Budgets { budgets } => {
+            writeln!(out, "{:<22} {:>12} {:>10}", "budget", "packets/s", "at once")?;
+            for budget in budgets {
+                let burst = if budget.burst == 0 { "no limit".to_string() } else { budget.burst.to_string() };
+                writeln!(out, "{:<22} {:>12} {burst:>10}", budget.name, budget.rate)?;
+            }
+        }
         _ => writeln!(out, "done")?,
     }
     Ok(())

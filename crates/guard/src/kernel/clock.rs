@@ -49,6 +49,12 @@ impl Clock {
         ticks.saturating_mul(1000) / self.hz
     }
 
+    /// Packets a second of a rate in budget units a tick, to the nearest.
+    pub fn packets_per_second(&self, units: u32) -> u32 {
+        let half = kernel_shared::bucket::UNITS / 2;
+        ((units as u64 * self.hz + half) / kernel_shared::bucket::UNITS).min(u32::MAX as u64) as u32
+    }
+
     /// Budget units a tick for a rate of packets a second.
     pub fn rate(&self, packets_per_second: u32) -> u32 {
         (packets_per_second as u64 * kernel_shared::bucket::UNITS / self.hz).clamp(1, u32::MAX as u64) as u32

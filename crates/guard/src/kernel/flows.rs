@@ -2,6 +2,7 @@
 
 use super::{
     clock::Clock,
+    hosts::Hosts,
     tables::{TableError, Tables},
 };
 use crate::{
@@ -121,6 +122,7 @@ pub struct Flows {
     flows: BTreeMap<FlowKey, Flow>,
     rows: BTreeMap<u32, Row>,
     by_label: BTreeMap<String, u32>,
+    hosts: Hosts,
     /// Highest generation ever given out: a row's next owner gets a higher one.
     generation: u32,
 }
@@ -145,7 +147,7 @@ fn key6(key: &FlowKey) -> Flow6 {
 impl Flows {
     /// Reads the kernel's tables back after a restart. Labels are gone until the node announces its flows again.
     pub fn adopt(tables: &Tables, counters: &Maps) -> Result<Flows, TableError> {
-        let mut flows = Flows { generation: counters.generation_max(), ..Flows::default() };
+        let mut flows = Flows { generation: counters.generation_max(), hosts: Hosts::adopt(tables)?, ..Flows::default() };
         for key in tables.flows4.keys::<Flow4>(FLOWS_MAX as usize)? {
             let value = tables.flows4.get::<_, FlowValue>(&key)?;
             let address = std::net::Ipv4Addr::from(u32::from_be(key.address)).into();
@@ -156,6 +158,7 @@ impl Flows {
             let bits = (u64::from_be(key.address[0]) as u128) << 64 | u64::from_be(key.address[1]) as u128;
             flows.take_over(key.protocol(), std::net::Ipv6Addr::from(bits).into(), key.port(), value);
         }
+        flows.hosts.write_bits(tables);
         Ok(flows)
     }
 
@@ -172,6 +175,7 @@ impl Flows {
             self.rows.entry(value.row).or_insert(row).flows += 1;
         }
         let flow = Flow { class, label: String::new(), row: value.row, expiry: value.expiry.load() };
+        self.hosts.count_flow(address, class == FlowKind::Floor);
         self.flows.insert(FlowKey::new(protocol, address, port), flow);
     }
 
@@ -225,7 +229,9 @@ impl Flows {
         }
         if let Some(old) = self.flows.insert(key, Flow { class, label: label.to_string(), row, expiry }) {
             self.leave_row(old.row);
+            self.hosts.flow_removed(tables, key.address, old.class == FlowKind::Floor);
         }
+        self.hosts.flow_added(tables, key.address, class == FlowKind::Floor)?;
         Ok(((row != ROW_NONE).then_some(row), generation))
     }
 
@@ -257,16 +263,18 @@ impl Flows {
         };
         if let Some(flow) = self.flows.remove(key) {
             self.leave_row(flow.row);
+            self.hosts.flow_removed(tables, key.address, flow.class == FlowKind::Floor);
         }
         Ok(true)
     }
 
-    /// Withdraws all flows of a prefix; how many.
+    /// Withdraws all flows of a prefix that is banned; how many. Its validators' addresses are strangers' from now on.
     pub fn remove_in(&mut self, tables: &Tables, prefix: &Prefix) -> Result<u32, TableError> {
         let keys: Vec<FlowKey> = self.flows.keys().filter(|key| prefix.contains(key.address)).copied().collect();
         for key in &keys {
             self.remove(tables, key)?;
         }
+        self.hosts.forget_in(tables, prefix)?;
         Ok(keys.len() as u32)
     }
 
@@ -277,9 +285,10 @@ impl Flows {
     }
 
     /// Removes what has expired.
-    pub fn expire(&mut self, tables: &Tables, now: u64) -> Result<(), TableError> {
+    pub fn expire(&mut self, tables: &Tables, clock: &Clock, now: u64) -> Result<(), TableError> {
         let expired: Vec<FlowKey> = self.flows.iter().filter(|(_, flow)| flow.expiry < now).map(|(key, _)| *key).collect();
-        expired.iter().try_for_each(|key| self.remove(tables, key).map(drop))
+        expired.iter().try_for_each(|key| self.remove(tables, key).map(drop))?;
+        self.hosts.expire(tables, clock, now)
     }
 
     /// Rows with an owner, with their counters.

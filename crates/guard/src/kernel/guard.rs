@@ -3,10 +3,10 @@
 use super::{
     attach::{self, AttachError, Preference},
     bans::{self, Bans},
-    bpffs,
+    bpffs, budgets,
     clock::{Clock, unix_ms},
     events::Hub,
-    flows::{Announcement, Budgets, FlowError, FlowKey, Flows},
+    flows::{Announcement, Budget, Budgets, FlowError, FlowKey, Flows},
     load::{self, LoadError},
     netlink,
     tables::{self, TableError, Tables},
@@ -20,11 +20,12 @@ use aya::maps::{MapData, RingBuf};
 use kernel_shared::{
     Reason,
     abi::{SLOT_EVENTS_LOST, SLOT_LATENCY_LAPSED, SLOT_LATENCY_STAMPED, abi_hash},
-    control::{Config, Mode, WORD_BEAT_DEADLINE, WORD_CONFIG},
+    control::{Config, Mode, WORD_BEAT_DEADLINE, WORD_CONFIG, WORD_SALT},
+    strangers::Budget as StrangerBudget,
 };
 use std::{
     collections::BTreeMap,
-    io,
+    io::{self, Read},
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
     sync::Arc,
@@ -39,6 +40,8 @@ pub struct Options {
     pub interface: String,
     /// Ports to protect; all others are never touched.
     pub protect: Vec<(Protocol, u16)>,
+    /// Protected UDP ports that speak QUIC: strangers' long headers are checked there.
+    pub quic: Vec<u16>,
     /// Mode; `None` keeps an adopted one, and is `shadow` for a new one.
     pub mode: Option<Mode>,
     /// Name that tells this guard's pins from others'.
@@ -55,6 +58,8 @@ pub struct Options {
     pub event_shift: u8,
     /// Budgets of flows.
     pub budgets: Budgets,
+    /// Budgets of strangers; one that is not named keeps its adopted value, and has its default in a new guard.
+    pub strangers: Vec<(StrangerBudget, Budget)>,
 }
 
 /// Why a guard can't start.
@@ -86,6 +91,9 @@ pub enum GuardError {
     /// The clock can't be read.
     #[error("the kernel's clock can't be read")]
     Clock(#[source] io::Error),
+    /// There is no random salt to be had.
+    #[error("the salt of strangers' rows can't be drawn")]
+    Salt(#[source] io::Error),
     /// The event ring can't be opened.
     #[error("the event ring can't be opened")]
     Ring(#[source] Box<aya::maps::MapError>),
@@ -179,10 +187,12 @@ impl Guard {
             }
         }
         let ports: Vec<(u8, u16)> = options.protect.iter().map(|(protocol, port)| (protocol.number(), *port)).collect();
-        tables.set_ports(&ports)?;
+        tables.set_ports(&ports, &options.quic)?;
+        write_budgets(&options, had_maps, &tables, &clock)?;
         let kept = Config::from_word(tables.control(WORD_CONFIG)?).mode();
         let mode = options.mode.unwrap_or(if had_maps { kept } else { Mode::Shadow });
-        tables.set_control(WORD_CONFIG, Config::new(mode).with_event_shift(options.event_shift).word())?;
+        let config = Config::new(mode).with_event_shift(options.event_shift).with_loopback(options.interface == "lo");
+        tables.set_control(WORD_CONFIG, config.word())?;
         let older: Vec<PathBuf> = bpffs::directories(&options.bpffs, &options.instance)
             .map_err(|source| GuardError::Directory { path: options.bpffs.clone(), source })?
             .into_iter()
@@ -238,7 +248,7 @@ impl Guard {
         for prefix in self.bans.expire(&self.tables, now)? {
             tracing::info!(%prefix, "ban expired");
         }
-        self.flows.expire(&self.tables, now)
+        self.flows.expire(&self.tables, &self.clock, now)
     }
 
     /// Takes the filter off and removes all pins. The guard is of no use afterwards.
@@ -282,6 +292,8 @@ impl Guard {
                 Response::Done {}
             }
             Request::Mode { mode } => self.set_mode(mode)?,
+            Request::Budgets {} => Response::Budgets { budgets: budgets::list(&self.tables, &self.clock)? },
+            Request::Budget { name, rate, burst } => self.set_budget(name, *rate, *burst)?,
             Request::Heartbeat {} => {
                 let timeout = self.clock.ticks(self.options.heartbeat_timeout.as_millis() as u64);
                 let deadline = self.clock.now(&self.tables)?.saturating_add(timeout);
@@ -306,6 +318,19 @@ impl Guard {
         let word = Config::from_word(self.tables.control(WORD_CONFIG)?).with_mode(mode).word();
         self.tables.set_control(WORD_CONFIG, word)?;
         tracing::info!(mode = mode.as_str(), "mode switched");
+        Ok(Response::Done {})
+    }
+
+    fn set_budget(&mut self, name: &str, rate: u32, burst: u32) -> Result<Response, Refusal> {
+        let Some(budget) = StrangerBudget::from_name(name) else {
+            let names: Vec<&str> = StrangerBudget::ALL.into_iter().map(StrangerBudget::as_str).collect();
+            return refuse(ErrorCode::BadRequest, format!("a budget is one of {}", names.join(", ")));
+        };
+        if let Some(message) = budgets::refusal(rate, burst) {
+            return refuse(ErrorCode::Limit, message);
+        }
+        budgets::write(&self.tables, &self.clock, budget, Budget { rate, burst })?;
+        tracing::info!(budget = budget.as_str(), rate, burst, "budget set");
         Ok(Response::Done {})
     }
 
@@ -404,6 +429,22 @@ impl Guard {
             rows: if rows { self.flows.list(&self.counters) } else { Vec::new() },
         })
     }
+}
+
+/// Strangers' budgets, and for a new guard the salt of their rows.
+fn write_budgets(options: &Options, adopted: bool, tables: &Tables, clock: &Clock) -> Result<(), GuardError> {
+    if !adopted {
+        let mut salt = [0; 8];
+        std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut salt)).map_err(GuardError::Salt)?;
+        tables.set_control(WORD_SALT, u64::from_ne_bytes(salt))?;
+    }
+    for budget in StrangerBudget::ALL {
+        let named = options.strangers.iter().rev().find(|(named, _)| *named == budget).map(|(_, value)| *value);
+        if let Some(value) = named.or((!adopted).then(|| budgets::default(budget))) {
+            budgets::write(tables, clock, budget, value)?;
+        }
+    }
+    Ok(())
 }
 
 fn map_counters(directory: &Path, cpus: u32) -> Result<Maps, GuardError> {

@@ -3,7 +3,7 @@
 use super::sys;
 use kernel_shared::{
     Word,
-    abi::{BITS4_WORDS, BITS6_WORDS, PORT_WORDS, Plain},
+    abi::{BITS4_WORDS, BITS6_WORDS, HOST_WORDS, PORT_WORDS, PORTS_QUIC, PORTS_UDP, Plain, TCP},
     control,
 };
 use memmap2::{MmapOptions, MmapRaw};
@@ -14,9 +14,26 @@ use std::{
 };
 
 /// All maps, by the names of their pins.
-pub const MAPS: [&str; 15] = [
-    "CONTROL", "PORTS", "FLOWS4", "FLOWS6", "BANS4", "BANS6", "RANGES4", "RANGES6", "BITS4", "BITS6", "COUNTERS", "ROWS",
-    "LATENCY", "STAMPS", "EVENTS",
+pub const MAPS: [&str; 19] = [
+    "CONTROL",
+    "PORTS",
+    "HOSTS",
+    "FLOWS4",
+    "FLOWS6",
+    "VALIDATORS4",
+    "VALIDATORS6",
+    "STRANGERS",
+    "BANS4",
+    "BANS6",
+    "RANGES4",
+    "RANGES6",
+    "BITS4",
+    "BITS6",
+    "COUNTERS",
+    "ROWS",
+    "LATENCY",
+    "STAMPS",
+    "EVENTS",
 ];
 /// Those that are frozen and handed out for mapping.
 pub const FROZEN: [&str; 3] = ["COUNTERS", "ROWS", "LATENCY"];
@@ -138,6 +155,10 @@ pub struct Tables {
     pub flows4: Table,
     /// Flows, v6.
     pub flows6: Table,
+    /// Validators' addresses, v4.
+    pub validators4: Table,
+    /// Validators' addresses, v6.
+    pub validators6: Table,
     /// Exact bans, v4.
     pub bans4: Table,
     /// Bans of /64s, v6.
@@ -146,6 +167,8 @@ pub struct Tables {
     pub ranges4: Table,
     /// Banned ranges, v6.
     pub ranges6: Table,
+    /// Bits of hosts with flows or validators' budgets.
+    pub hosts: Bitmap,
     /// Bits of banned /24s.
     pub bits4: Bitmap,
     /// Bits of banned /48s.
@@ -161,10 +184,13 @@ impl Tables {
             ports: open("PORTS")?,
             flows4: open("FLOWS4")?,
             flows6: open("FLOWS6")?,
+            validators4: open("VALIDATORS4")?,
+            validators6: open("VALIDATORS6")?,
             bans4: open("BANS4")?,
             bans6: open("BANS6")?,
             ranges4: open("RANGES4")?,
             ranges6: open("RANGES6")?,
+            hosts: Bitmap::new(&open("HOSTS")?, HOST_WORDS)?,
             bits4: Bitmap::new(&open("BITS4")?, BITS4_WORDS)?,
             bits6: Bitmap::new(&open("BITS6")?, BITS6_WORDS)?,
         })
@@ -180,12 +206,14 @@ impl Tables {
         self.control.set(&word, &value, control::WORDS as usize)
     }
 
-    /// Writes the protected ports: (protocol number, port). Every word is written, so an older list is gone afterwards.
-    pub fn set_ports(&self, ports: &[(u8, u16)]) -> Result<(), TableError> {
+    /// Writes the protected ports (protocol number, port) and those of UDP that speak QUIC. Every word is written, so an older list is
+    /// gone afterwards.
+    pub fn set_ports(&self, ports: &[(u8, u16)], quic: &[u16]) -> Result<(), TableError> {
         let mut words = vec![0u64; PORT_WORDS as usize];
-        for (protocol, port) in ports {
-            let half = if *protocol == kernel_shared::abi::TCP { 0 } else { 1024 };
-            words[half + (*port >> 6) as usize] |= 1 << (port & 63);
+        let of = |protocol: u8| if protocol == TCP { 0 } else { PORTS_UDP };
+        let protected = ports.iter().map(|(protocol, port)| (of(*protocol), *port));
+        for (first, port) in protected.chain(quic.iter().map(|port| (PORTS_QUIC, *port))) {
+            words[first as usize + (port >> 6) as usize] |= 1 << (port & 63);
         }
         words.iter().enumerate().try_for_each(|(index, word)| self.ports.set(&(index as u32), word, PORT_WORDS as usize))
     }

@@ -7,11 +7,11 @@ use guard::kernel::{
     tables::{MAPS, Tables},
 };
 use kernel_shared::{
-    abi::{BANS_MAX, COUNTER_SLOTS, FLOWS_MAX, RANGES_MAX, SLOT_EVENTS_LOST, TCP, UDP},
+    abi::{BANS_MAX, COUNTER_SLOTS, FLOWS_MAX, RANGES_MAX, SLOT_EVENTS_LOST, TCP, UDP, VALIDATORS_MAX},
     account::filter,
-    ban::{bit4, bit6},
+    ban::{bit4, bit6, host4, host6},
     control::{Config, Mode, WORD_CONFIG},
-    golden::{self, PORT},
+    golden::{self, PORT, QUIC_PORT},
     inspect,
 };
 use proptest::{prelude::*, test_runner::TestRunner};
@@ -34,7 +34,7 @@ fn kernel() -> Kernel {
     bpffs::ensure(folder.path()).unwrap();
     let loaded = load::load(folder.path()).unwrap();
     let tables = Tables::open(folder.path()).unwrap();
-    tables.set_ports(&[(TCP, PORT), (UDP, PORT)]).unwrap();
+    tables.set_ports(&[(TCP, PORT), (UDP, PORT), (UDP, QUIC_PORT)], &[QUIC_PORT]).unwrap();
     let scene = golden::scene();
     scene.flows4.iter().for_each(|(key, value)| tables.flows4.set(key, value, FLOWS_MAX as usize).unwrap());
     scene.flows6.iter().for_each(|(key, value)| tables.flows6.set(key, value, FLOWS_MAX as usize).unwrap());
@@ -42,6 +42,13 @@ fn kernel() -> Kernel {
     scene.bans6.iter().for_each(|(key, value)| tables.bans6.set(key, value, BANS_MAX as usize).unwrap());
     scene.ranges4.iter().for_each(|(key, value)| tables.ranges4.set(key, value, RANGES_MAX as usize).unwrap());
     scene.ranges6.iter().for_each(|(key, value)| tables.ranges6.set(key, value, RANGES_MAX as usize).unwrap());
+    let max = VALIDATORS_MAX as usize;
+    scene.validators4.iter().for_each(|(key, value)| tables.validators4.set(key, value, max).unwrap());
+    scene.validators6.iter().for_each(|(key, value)| tables.validators6.set(key, value, max).unwrap());
+    let addresses4 = scene.flows4.iter().map(|(key, _)| key.address).chain(scene.validators4.iter().map(|(key, _)| *key));
+    addresses4.map(host4).for_each(|bit| tables.hosts.write(bit.word, bit.mask, true));
+    let addresses6 = scene.flows6.iter().map(|(key, _)| key.address).chain(scene.validators6.iter().map(|(key, _)| *key));
+    addresses6.map(host6).for_each(|bit| tables.hosts.write(bit.word, bit.mask, true));
     let bits4 = scene.bans4.iter().map(|(key, _)| bit4(*key)).chain(scene.ranges4.iter().map(|(key, _)| bit4(key.address)));
     bits4.for_each(|bit| tables.bits4.write(bit.word, bit.mask, true));
     let high = |octets: &[u8; 16]| u64::from_ne_bytes(octets[..8].try_into().unwrap());
@@ -67,6 +74,27 @@ fn golden_packets_get_the_same_verdict_in_the_kernel() {
         assert_eq!((native.reason(), native.class(), native.drop()), (case.reason, case.class, case.drop), "{}", case.name);
         let word = test_run(kernel.loaded.explain.as_fd(), &case.frame).unwrap();
         assert_eq!(word, native.encode(), "{}: kernel {word:#010x}, native {:#010x}", case.name, native.encode());
+    }
+}
+
+#[test]
+fn floods_meet_the_same_budgets_in_the_kernel() {
+    if !privileged("floods_meet_the_same_budgets_in_the_kernel") {
+        return;
+    }
+    for golden::Flood { name, limits, packets } in golden::floods() {
+        let kernel = kernel();
+        let model = golden::model();
+        for (budget, limit) in &limits {
+            kernel.tables.set_control(budget.word(), limit.word()).unwrap();
+            model.set_control(budget.word(), limit.word());
+        }
+        for (index, (frame, reason)) in packets.iter().enumerate() {
+            let native = inspect(&frame[..], &model);
+            assert_eq!(native.reason(), *reason, "{name}, packet {index}");
+            let word = test_run(kernel.loaded.explain.as_fd(), frame).unwrap();
+            assert_eq!(word, native.encode(), "{name}, packet {index}");
+        }
     }
 }
 

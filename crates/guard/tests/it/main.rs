@@ -7,4 +7,5 @@ mod life;
 mod modes;
 mod peers;
 mod reading;
+mod strangers;
 mod support;

@@ -322,3 +322,51 @@ pub fn pins(root: &Path) -> Vec<String> {
     // The kernel itself keeps two files of its own in every bpf file system.
     names.filter(|name| !name.ends_with(".debug")).collect()
 }
+
+/// Frames put on the outside end's wire as they are, whatever source they name.
+pub struct Wire {
+    socket: std::os::fd::OwnedFd,
+    interface: libc::sockaddr_ll,
+}
+
+impl Wire {
+    pub fn new(lab: &Lab) -> Wire {
+        use std::os::fd::FromRawFd;
+        lab.outside.inside(|| {
+            // SAFETY: plain system calls; the descriptor is new and owned by nobody else.
+            let socket = unsafe {
+                let fd = libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0);
+                assert!(fd >= 0, "{}", std::io::Error::last_os_error());
+                std::os::fd::OwnedFd::from_raw_fd(fd)
+            };
+            // SAFETY: all zeros is a valid address.
+            let mut interface: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+            interface.sll_family = libc::AF_PACKET as u16;
+            interface.sll_ifindex = nix::net::if_::if_nametoindex("out0").unwrap() as i32;
+            Wire { socket, interface }
+        })
+    }
+
+    pub fn send(&self, frame: &[u8]) {
+        let address = (&raw const self.interface).cast();
+        // SAFETY: frame and address are valid for their lengths.
+        let sent = unsafe {
+            let length = size_of::<libc::sockaddr_ll>() as u32;
+            libc::sendto(self.socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0, address, length)
+        };
+        assert_eq!(sent, frame.len() as isize, "{}", std::io::Error::last_os_error());
+    }
+}
+
+/// A TCP segment to the protected port from this address, with these flags. It is sent to everybody's hardware address, so no stack answers.
+pub fn segment(source: [u8; 4], flags: u8) -> Vec<u8> {
+    let mut frame = vec![0xff; 12];
+    frame[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 1]);
+    frame.extend([0x08, 0x00, 0x45, 0, 0, 40, 0, 1, 0x40, 0, 64, 6, 0, 0]);
+    frame.extend(source);
+    frame.extend([10, 77, 0, 2]);
+    frame.extend(4000u16.to_be_bytes());
+    frame.extend(PORT.to_be_bytes());
+    frame.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
+    frame
+}

@@ -6,10 +6,11 @@ use crate::{
     Packet, Reason, Verdict,
     abi::{BanValue, COUNTER_SLOTS, Flow4, FlowClass, FlowValue, ROW_NONE, SLOT_EVENTS_SEEN, SLOT_WOULD_DROP, TCP},
     account::{Outcome, filter},
-    control::{Config, Mode, WORD_BEAT_DEADLINE, WORD_CONFIG},
-    golden::{self, Case, PORT, REMOTE_PORT},
+    control::{Config, Limit, Mode, WORD_BEAT_DEADLINE, WORD_CONFIG},
+    golden::{self, Case, PORT, QUIC_PORT, REMOTE_PORT},
     inspect,
     model::Model,
+    strangers::Budget,
     verdict::Tables,
 };
 use proptest::prelude::*;
@@ -29,6 +30,55 @@ fn golden_packets_get_their_verdicts() {
     for reason in [Reason::OutOfScope, Reason::Unreadable, Reason::Floor, Reason::Known, Reason::Dialing, Reason::Stranger] {
         assert!(cases.iter().any(|case| case.reason == reason), "no case for {reason:?}");
     }
+}
+
+#[test]
+fn floods_meet_their_budgets() {
+    for golden::Flood { name, limits, packets } in golden::floods() {
+        let model = golden::model();
+        limits.iter().for_each(|(budget, limit)| model.set_control(budget.word(), limit.word()));
+        for (index, (frame, reason)) in packets.iter().enumerate() {
+            let verdict = inspect(&frame[..], &model);
+            let drop = *reason != Reason::Stranger && *reason != Reason::Floor;
+            assert_eq!((verdict.reason(), verdict.drop()), (*reason, drop), "{name}, packet {index}");
+        }
+    }
+}
+
+#[test]
+fn a_dry_budget_refills() {
+    let model = golden::model();
+    model.set_control(Budget::SynSource.word(), Limit::new(512, 1024).word());
+    let case = golden::cases().into_iter().find(|case| case.name == "v4 tcp, syn").unwrap();
+    let judge = || inspect(&case.frame[..], &model).reason();
+    assert_eq!((judge(), judge()), (Reason::Stranger, Reason::RateSource));
+    model.set_time(1_001, 0);
+    assert_eq!(judge(), Reason::RateSource);
+    model.set_time(1_002, 0);
+    assert_eq!((judge(), judge()), (Reason::Stranger, Reason::RateSource));
+}
+
+#[test]
+fn a_validators_address_is_a_strangers_after_its_last_tick() {
+    let mut model = golden::model();
+    model.set_control(Budget::ValidatorHandshakes.word(), Limit::new(0, 1024).word());
+    model.add_validator4(u32::from_ne_bytes([10, 77, 0, 9]), crate::abi::ValidatorValue::new(2_000));
+    let case = golden::cases().into_iter().find(|case| case.name == "v4 tcp, syn").unwrap();
+    let judge = || inspect(&case.frame[..], &model).reason();
+    assert_eq!((judge(), judge()), (Reason::Stranger, Reason::RateSource));
+    model.set_time(2_000, 0);
+    assert_eq!(judge(), Reason::RateSource);
+    model.set_time(2_001, 0);
+    assert_eq!((judge(), judge()), (Reason::Stranger, Reason::Stranger));
+}
+
+#[test]
+fn on_a_loopback_its_addresses_are_no_martians() {
+    let model = golden::model();
+    let case = golden::cases().into_iter().find(|case| case.name == "v4 tcp, from loopback").unwrap();
+    assert_eq!(inspect(&case.frame[..], &model).reason(), Reason::Malformed);
+    model.set_control(WORD_CONFIG, Config::new(Mode::Enforce).with_loopback(true).word());
+    assert_eq!(inspect(&case.frame[..], &model).reason(), Reason::Stranger);
 }
 
 fn total(model: &Model) -> u64 {
@@ -182,7 +232,7 @@ proptest! {
 
     /// Whoever the sender is, a packet to a port that is not protected passes uncounted by any other reason.
     #[test]
-    fn unprotected_ports_are_never_touched(index: prop::sample::Index, port in (1u16..).prop_filter("protected", |port| *port != PORT)) {
+    fn unprotected_ports_are_never_touched(index: prop::sample::Index, port in (1u16..).prop_filter("protected", |port| *port != PORT && *port != QUIC_PORT)) {
         let model = golden::model();
         let senders: Vec<Case> = golden::cases().into_iter().filter(|case| case.name.ends_with(", 0 tags") && !case.name.contains("fragment")).collect();
         let case = index.get(&senders);
