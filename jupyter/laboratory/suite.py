@@ -56,6 +56,8 @@ def run_lesson(lesson, languages, seed, tally):
         result = execute(lesson, language, seed)
         tally.notebooks += 1
         print(f"{'FAILED' if result.failures else 'ok    '}  {lesson.name} {language}, seed {seed}: {result.checks} checks", flush=True)
+        for failure in result.failures:
+            print("        " + failure.split(": ", 1)[1], flush=True)
         results.append(result)
     tally.add(*across_languages(results) if results else ([], 0))
     return results
