@@ -309,7 +309,14 @@ async fn wait_for_answers(shared: &Handle, mut orders: watch::Receiver<Orders>) 
 /// Keeps the deaths of nodes up to date.
 async fn hear(shared: Handle, mut orders: watch::Receiver<Orders>) {
     while orders.changed().await.is_ok() {
-        shared.borrow_mut().deaths.clone_from(&orders.borrow_and_update().deaths);
+        let deaths = orders.borrow_and_update().deaths.clone();
+        let mut shared = shared.borrow_mut();
+        for (node, count) in deaths.into_iter().enumerate() {
+            if shared.deaths[node] != count {
+                shared.deaths[node] = count;
+                shared.views[node].answers = false;
+            }
+        }
     }
 }
 

@@ -48,6 +48,9 @@ struct AnswerError {
     code: String,
 }
 
+/// The same for the question whether a node answers at all.
+const INFO_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// HTTP to all nodes; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -98,7 +101,8 @@ impl Client {
 
     /// Who a node is and how far.
     pub async fn info(&self, node: usize) -> Result<NodeInfo> {
-        self.get(node, "/api/v1/node/info").await?.context("no node info")
+        let answer = tokio::time::timeout(INFO_TIMEOUT, self.get(node, "/api/v1/node/info")).await;
+        answer.context("no answer in time")??.context("no node info")
     }
 
     /// Sends transactions as a borsh list.

@@ -72,10 +72,18 @@ async fn send(shared: &Handle, requests: &mut JoinSet<()>) {
         due -= count as f64;
         sign_up_to(shared, &mut ready, count);
         let batch: Vec<Transfer> = ready.drain(..count).collect();
+        node = next_answering(shared, node);
         requests.spawn_local(deliver(Rc::clone(shared), node, batch, Attempt::First));
-        node = (node + 1) % nodes;
         sign_up_to(shared, &mut ready, count);
     }
+}
+
+/// The next node in turn that answers; the next one if none does.
+fn next_answering(shared: &Handle, node: usize) -> usize {
+    let shared = shared.borrow();
+    let nodes = shared.views.len().max(1);
+    let in_turn = (1..=nodes).map(|step| (node + step) % nodes);
+    in_turn.clone().find(|node| shared.views.get(*node).is_some_and(|view| view.answers)).unwrap_or((node + 1) % nodes)
 }
 
 fn sign_up_to(shared: &Handle, ready: &mut Vec<Transfer>, count: usize) {
@@ -94,7 +102,6 @@ enum Attempt {
 
 /// Hands transactions to a node, or to the next one if that can't be reached, until each is taken or refused.
 async fn deliver(shared: Handle, mut node: usize, mut batch: Vec<Transfer>, mut attempt: Attempt) {
-    let nodes = shared.borrow().plan.nodes.len();
     for _ in 0..ATTEMPTS_MAX {
         let client = shared.borrow().client.clone();
         note_sent(&shared, node, &batch);
@@ -114,7 +121,8 @@ async fn deliver(shared: Handle, mut node: usize, mut batch: Vec<Transfer>, mut 
             }
             Err(_) => {
                 attempt = Attempt::Again;
-                node = (node + 1) % nodes;
+                shared.borrow_mut().views[node].answers = false;
+                node = next_answering(&shared, node);
                 tokio::time::sleep(ATTEMPT_PAUSE).await;
             }
         }
@@ -169,7 +177,8 @@ pub(crate) async fn resend_stale(shared: Handle) {
             let mut shared = shared.borrow_mut();
             let now = Instant::now();
             for (_, open) in shared.tracker.open().filter(|(_, open)| now.duration_since(open.resent) > STALE_AFTER) {
-                let next = (open.node + 1) % nodes;
+                let turn = (1..=nodes).map(|step| (open.node + step) % nodes);
+                let next = turn.clone().find(|node| shared.views[*node].answers).unwrap_or((open.node + 1) % nodes);
                 if by_node[next].len() < FORWARD_MAX {
                     by_node[next].push(open.transfer.clone());
                 }

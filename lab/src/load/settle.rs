@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use anyhow::{Result, ensure};
 use types::{Address, TxId, TxResult};
 
 use super::accounts::Expected;
@@ -15,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(25);
 /// How long the whole may take.
 const SETTLE_MAX: Duration = Duration::from_secs(90);
 const POLL: Duration = Duration::from_millis(50);
-/// Accounts asked for at once.
+/// Accounts asked for at once; each of these lines ends at its first problem.
 const QUESTIONS: usize = 8;
 
 /// Waits, asks, compares.
@@ -24,8 +25,8 @@ pub(crate) async fn settle(shared: &Handle, started: Instant) -> Outcome {
     wait_for_finality(shared).await;
     again.abort();
     ask_for_open(shared).await;
-    wait_for_all_nodes(shared).await;
-    check_accounts(shared).await;
+    let level = wait_for_all_nodes(shared).await;
+    check_accounts(shared, &level).await;
     let mut shared = shared.borrow_mut();
     for problem in shared.ledger.problems() {
         shared.name("agreement", problem, false);
@@ -78,12 +79,15 @@ async fn ask_for_open(shared: &Handle) {
         let mut said = Vec::new();
         let mut receipt = None;
         for node in 0..nodes {
-            match client.transaction(node, id).await {
-                Ok(info) => {
+            // A node that is gone would take its whole timeout for each question.
+            let answers = shared.borrow().views[node].answers;
+            let answer = if answers { client.transaction(node, id).await.ok() } else { None };
+            match answer {
+                Some(info) => {
                     receipt = receipt.or(info.receipt);
                     said.push(format!("{:?}", info.status).to_lowercase());
                 }
-                Err(_) => said.push("no answer".to_owned()),
+                None => said.push("no answer".to_owned()),
             }
             if receipt.is_some() {
                 break;
@@ -114,34 +118,39 @@ async fn ask_for_open(shared: &Handle) {
     }
 }
 
-/// Waits until every node has the highest block that any had when this began.
-async fn wait_for_all_nodes(shared: &Handle) {
+/// Waits until every node has the highest block that any had when this began; returns those that have.
+async fn wait_for_all_nodes(shared: &Handle) -> Vec<usize> {
     let target = shared.borrow().ledger.height_max();
     let start = Instant::now();
-    while shared.borrow().ledger.height_common() < target {
-        if start.elapsed() > PATIENCE {
-            let mut shared = shared.borrow_mut();
-            for (node, height) in shared.ledger.heights().to_vec().into_iter().enumerate().filter(|(_, h)| *h < target) {
-                let name = shared.plan.nodes[node].0.clone();
-                shared.name(name, format!("is at height {height}, the network at {target}"), false);
-            }
-            return;
-        }
+    while shared.borrow().ledger.height_common() < target && start.elapsed() < PATIENCE {
         tokio::time::sleep(POLL).await;
     }
+    let mut shared = shared.borrow_mut();
+    let (level, behind): (Vec<_>, Vec<_>) = shared.ledger.heights().iter().copied().enumerate().partition(|(_, h)| *h >= target);
+    for (node, height) in behind {
+        let name = shared.plan.nodes[node].0.clone();
+        shared.name(name, format!("is at height {height}, the network at {target}"), false);
+    }
+    level.into_iter().map(|(node, _)| node).collect()
 }
 
-/// Each touched account, asked on one node in turn: their states are one by the state root, so together they are checked.
-async fn check_accounts(shared: &Handle) {
+/// Each touched account, asked on one of these nodes in turn: their states are one by the state root, so together they are
+/// checked.
+async fn check_accounts(shared: &Handle, nodes: &[usize]) {
+    if nodes.is_empty() {
+        return;
+    }
     let list: Vec<(usize, (Address, Expected))> = shared.borrow().accounts.expected().into_iter().enumerate().collect();
     let chunk = list.len().div_ceil(QUESTIONS).max(1);
     let mut tasks = tokio::task::JoinSet::new();
     for part in list.chunks(chunk) {
-        let (shared, part) = (Rc::clone(shared), part.to_vec());
+        let (shared, nodes, part) = (Rc::clone(shared), nodes.to_vec(), part.to_vec());
         tasks.spawn_local(async move {
             for (index, (address, expected)) in part {
-                if let Err(problem) = check_account(&shared, index, address, expected).await {
-                    shared.borrow_mut().name(address, problem, false);
+                let turn = (0..nodes.len()).map(|step| nodes[(index + step) % nodes.len()]);
+                if let Err(problem) = check_account(&shared, turn, address, expected).await {
+                    shared.borrow_mut().name(format!("account {address}"), problem, false);
+                    return;
                 }
             }
         });
@@ -149,27 +158,39 @@ async fn check_accounts(shared: &Handle) {
     while tasks.join_next().await.is_some() {}
 }
 
-async fn check_account(shared: &Handle, index: usize, address: Address, expected: Expected) -> Result<(), String> {
-    let (client, nodes, height) = {
+/// Asks the first of these nodes that answers: one may be killed at any time.
+async fn check_account(
+    shared: &Handle,
+    nodes: impl Iterator<Item = usize>,
+    address: Address,
+    expected: Expected,
+) -> Result<(), String> {
+    let mut silent = String::from("nobody to ask");
+    for node in nodes {
+        let name = shared.borrow().plan.nodes[node].0.clone();
+        match account(shared, node, address).await {
+            Ok(found) if found == expected => return Ok(()),
+            Ok(found) => return Err(format!("{name} shows {found:?}, the transfers add up to {expected:?}")),
+            Err(error) => silent = format!("{name}: {error:#}"),
+        }
+    }
+    Err(silent)
+}
+
+/// What a node shows of an account after it has executed all our transactions.
+async fn account(shared: &Handle, node: usize, address: Address) -> Result<Expected> {
+    let (client, height) = {
         let shared = shared.borrow();
-        (shared.client.clone(), shared.plan.nodes.len(), shared.ledger.last_cited())
+        (shared.client.clone(), shared.ledger.last_cited())
     };
-    let node = index % nodes.max(1);
     let start = Instant::now();
     loop {
-        let info = client.account(node, address).await.map_err(|error| format!("account on node{}: {error:#}", node + 1))?;
-        if info.height.0 < height {
-            if start.elapsed() > PATIENCE {
-                return Err(format!("node{} has executed height {} only, its transactions are at {height}", node + 1, info.height));
-            }
-            tokio::time::sleep(POLL).await;
-            continue;
+        let info = client.account(node, address).await?;
+        if info.height.0 >= height {
+            let account = info.account.unwrap_or_default();
+            return Ok(Expected { balance: account.balance.0, nonce_next: account.nonce_next.0 });
         }
-        let account = info.account.unwrap_or_default();
-        let found = Expected { balance: account.balance.0, nonce_next: account.nonce_next.0 };
-        if found != expected {
-            return Err(format!("node{} shows {found:?}, the transfers add up to {expected:?}", node + 1));
-        }
-        return Ok(());
+        ensure!(start.elapsed() < PATIENCE, "has executed height {} only, the last transaction is at {height}", info.height);
+        tokio::time::sleep(POLL).await;
     }
 }
