@@ -9,6 +9,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod client;
+pub mod explain;
 #[cfg(feature = "kernel")]
 pub mod kernel;
 pub mod policy;

@@ -136,6 +136,11 @@ pub enum Request {
         /// Packets at once, at most [`BUDGET_BURST_MAX`]; 0 = no limit.
         burst: u32,
     },
+    /// *Write* (it takes a token of a budget and counts a ban's hit, as the packet would). The kernel's verdict on one packet.
+    TestRun {
+        /// The frame, in hexadecimal.
+        packet: String,
+    },
     /// *Write.* The node lives: known flows stay for another `--heartbeat-timeout`.
     Heartbeat {},
     /// Stream of events, one line each, until the client hangs up.
@@ -201,6 +206,17 @@ pub struct BudgetInfo {
     pub rate: u32,
     /// Packets at once; 0 = no limit.
     pub burst: u32,
+}
+
+/// A step of a verdict.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepInfo {
+    /// Its number.
+    pub step: u8,
+    /// Its name.
+    pub name: String,
+    /// `next`, or for the last step the reason.
+    pub outcome: String,
 }
 
 /// Counters of one row.
@@ -359,6 +375,23 @@ pub enum Response {
     Budgets {
         /// All of them.
         budgets: Vec<BudgetInfo>,
+    },
+    /// To `test_run`.
+    Verdict {
+        /// `pass` or `drop`, in the mode that the guard is in.
+        action: String,
+        /// The mode.
+        mode: String,
+        /// Why; what `enforce` does.
+        reason: String,
+        /// What it is counted as where it passes.
+        class: String,
+        /// 4 or 6; 0 if it is for no protected port.
+        version: u8,
+        /// IP protocol; 0 likewise.
+        protocol: u8,
+        /// The steps that it went through.
+        steps: Vec<StepInfo>,
     },
     /// To `maps`; the descriptors come with it.
     Maps {

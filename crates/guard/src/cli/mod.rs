@@ -64,6 +64,14 @@ enum Command {
         #[command(flatten)]
         reach: Reach,
     },
+    /// The kernel's verdict on one packet, with the steps it took. Takes a token of a budget and counts a ban's hit, as the packet would.
+    TestRun {
+        /// The Ethernet frame, in hexadecimal.
+        #[arg(long)]
+        packet: String,
+        #[command(flatten)]
+        reach: Reach,
+    },
     /// Ban an address or range for a while.
     Ban {
         /// ADDRESS or ADDRESS/LENGTH; an IPv6 address stands for its /64.
@@ -116,6 +124,7 @@ impl Cli {
             Command::Mode { mode, reach } => done(&reach, &Request::Mode { mode }),
             Command::Budgets { reach } => show::response(&reach.client()?.ask(&Request::Budgets {})?, reach.json),
             Command::Budget { name, rate, burst, reach } => done(&reach, &Request::Budget { name, rate, burst }),
+            Command::TestRun { packet, reach } => show::response(&reach.client()?.ask(&Request::TestRun { packet })?, reach.json),
             Command::Ban { address, ttl, note, reach } => {
                 let ttl_ms = ttl.as_millis().min(u64::MAX as u128) as u64;
                 let request = Request::Ban { address, ttl_ms, offence: Offence::Manual, note };

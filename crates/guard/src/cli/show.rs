@@ -33,6 +33,12 @@ pub fn response(response: &Response, json: bool) -> anyhow::Result<()> {
                 writeln!(out, "{:<22} {:>12} {burst:>10}", budget.name, budget.rate)?;
             }
         }
+        Response::Verdict { action, mode, reason, class, steps, .. } => {
+            writeln!(out, "{action} ({mode}): {reason}, class {class}")?;
+            for step in steps {
+                writeln!(out, "  {} {:<10} {}", step.step, step.name, step.outcome)?;
+            }
+        }
         _ => writeln!(out, "done")?,
     }
     Ok(())

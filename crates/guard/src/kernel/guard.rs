@@ -8,11 +8,12 @@ use super::{
     events::Hub,
     flows::{Announcement, Budget, Budgets, FlowError, FlowKey, Flows},
     load::{self, LoadError},
-    netlink,
+    netlink, sys,
     tables::{self, TableError, Tables},
 };
 use crate::{
     Prefix,
+    explain::{self, Explained},
     protocol::{BAN_TTL_MS_MAX, ErrorCode, FlowKind, MapInfo, Protocol, Request, Response, Stats, TEXT_BYTES_MAX},
     reader::{self, Maps, ReaderError},
 };
@@ -294,6 +295,7 @@ impl Guard {
             Request::Mode { mode } => self.set_mode(mode)?,
             Request::Budgets {} => Response::Budgets { budgets: budgets::list(&self.tables, &self.clock)? },
             Request::Budget { name, rate, burst } => self.set_budget(name, *rate, *burst)?,
+            Request::TestRun { packet } => self.test_run(packet)?,
             Request::Heartbeat {} => {
                 let timeout = self.clock.ticks(self.options.heartbeat_timeout.as_millis() as u64);
                 let deadline = self.clock.now(&self.tables)?.saturating_add(timeout);
@@ -332,6 +334,31 @@ impl Guard {
         budgets::write(&self.tables, &self.clock, budget, Budget { rate, burst })?;
         tracing::info!(budget = budget.as_str(), rate, burst, "budget set");
         Ok(Response::Done {})
+    }
+
+    fn test_run(&self, packet: &str) -> Result<Response, Refusal> {
+        let Some(frame) = explain::packet(packet) else {
+            let (min, max) = (explain::PACKET_BYTES_MIN, explain::PACKET_BYTES_MAX);
+            return refuse(ErrorCode::BadRequest, format!("a packet is {min} to {max} bytes in hexadecimal"));
+        };
+        let word = match sys::test_run(self.object.explain.as_fd(), &frame) {
+            Ok(word) => word,
+            Err(error) => return refuse(ErrorCode::Kernel, format!("the test run failed: {error}")),
+        };
+        let Some(explained) = Explained::decode(word) else {
+            return refuse(ErrorCode::Kernel, format!("the program answered {word:#x}, which is no verdict"));
+        };
+        let mode = Config::from_word(self.tables.control(WORD_CONFIG)?).mode();
+        let drop = explained.drop && mode == Mode::Enforce;
+        Ok(Response::Verdict {
+            action: if drop { "drop" } else { "pass" }.to_string(),
+            mode: mode.as_str().to_string(),
+            reason: explained.reason.as_str().to_string(),
+            class: explained.class.as_str().to_string(),
+            version: explained.version,
+            protocol: explained.protocol,
+            steps: explained.steps(),
+        })
     }
 
     fn ban(&mut self, address: Prefix, ttl_ms: u64, offence: Offence, note: &str) -> Result<Response, Refusal> {

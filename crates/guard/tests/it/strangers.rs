@@ -156,6 +156,44 @@ fn malformed_packets_die_and_quic_is_judged_where_it_is_spoken() {
 }
 
 #[test]
+fn a_packet_is_judged_in_words_and_counted_nowhere() {
+    let Some(lab) = Lab::new("a_packet_is_judged_in_words_and_counted_nowhere") else { return };
+    let guard = lab.start(&["--mode", "enforce", "--budget", "tcp_source=1/1000"]);
+    let judge = |frame: &[u8]| {
+        let packet = frame.iter().map(|byte| format!("{byte:02x}")).collect();
+        match guard.ask(&Request::TestRun { packet }) {
+            Response::Verdict { action, reason, steps, .. } => {
+                let last = steps.last().unwrap();
+                assert_eq!((last.step as usize, &last.outcome), (steps.len() - 1, &reason));
+                (action, reason, last.step)
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    let is = |frame: &[u8], action: &str, reason: &str, step: u8| {
+        assert_eq!(judge(frame), (action.to_string(), reason.to_string(), step));
+    };
+    is(&segment([198, 51, 100, 7], SYN), "pass", "stranger", 7);
+    is(&segment([198, 51, 100, 7], 0x3f), "drop", "malformed", 6);
+    is(&segment([198, 51, 100, 7], SYN)[..20], "pass", "out_of_scope", 1);
+    guard.ban("198.51.100.7", 60_000, types::Offence::Replay);
+    is(&segment([198, 51, 100, 7], SYN), "drop", "banned_replay", 4);
+    guard.ask(&Request::Mode { mode: "shadow".into() });
+    is(&segment([198, 51, 100, 7], SYN), "pass", "banned_replay", 4);
+    assert_eq!(guard.refusal(&Request::TestRun { packet: "00".into() }).0, ErrorCode::BadRequest);
+    let stats = guard.stats();
+    assert_eq!(stats.dropped.values().sum::<u64>() + stats.passed["stranger"], 0);
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_ebpf-guard"))
+        .args(["test-run", "--json", "--socket"])
+        .arg(lab.socket())
+        .args(["--packet", "ffffffffffff0200000000010806"])
+        .output()
+        .unwrap();
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((answer["action"].as_str(), answer["steps"][1]["outcome"].as_str()), (Some("pass"), Some("out_of_scope")));
+}
+
+#[test]
 fn budgets_are_listed_and_survive_an_adoption() {
     let Some(lab) = Lab::new("budgets_are_listed_and_survive_an_adoption") else { return };
     let mut guard = lab.start(&["--budget", "tcp_source=1000/2000"]);
