@@ -4,6 +4,8 @@
 //! - The sources are copied into a stage whose root is the cargo workspace. A path dependency outside the workspace would put the
 //!   clone's absolute path into the crate hash, and through the mangled names into the object.
 //! - The stage and the registry are remapped to fixed names, for the line information in BTF.
+//! - Of a file that it finds, the code generator copies the lines into BTF, too. So sources of core, which may be installed or not, are
+//!   hidden from it: their names are in the prebuilt core and can't be remapped.
 //! - Debug sections are stripped; BTF stays.
 //!
 //! `objects.lock` holds the hash of the object, of the sources it was built from, and the tools' versions.

@@ -9,6 +9,10 @@ use std::{
 
 /// Debian's `libstd-rust-web-dev-bpf` puts a prebuilt core for the BPF target here.
 const DEBIAN_CORE: &str = "/usr/lib/rustlib/bpfel-unknown-none";
+/// Where sources of Debian's core lie if they are installed. Its debug information names them in any case.
+const DEBIAN_CORE_SOURCES: &str = "/usr/lib/rustlib/src/rust/library/core";
+/// Runs a command without `/usr/src`, where those sources are linked to.
+const WITHOUT_SOURCES: &str = "mount -t tmpfs tmpfs /usr/src && exec \"$@\"";
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 
 const INSTALL: &str = "no toolchain for the BPF target. Install one of:\n  \
@@ -57,12 +61,25 @@ fn output(program: &str, arguments: &[&str]) -> Option<String> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_string())
 }
 
+/// A command that does not see sources of core: in a mount namespace of its own where they are installed.
+fn without_core_sources(program: &str) -> Command {
+    if !Path::new(DEBIAN_CORE_SOURCES).exists() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("unshare");
+    if output("unshare", &["--mount", "true"]).is_none() {
+        command.arg("--map-root-user");
+    }
+    command.args(["--mount", "sh", "-c", WITHOUT_SOURCES, "sh", program]);
+    command
+}
+
 impl Toolchain {
     /// A cargo that compiles for the BPF target with this toolchain.
     pub fn cargo(&self) -> Command {
         match self.kind {
             Kind::Debian => {
-                let mut cargo = Command::new("cargo");
+                let mut cargo = without_core_sources("cargo");
                 // Bootstrap: the target is a tier-3 one, and aya-ebpf uses unstable features of the compiler.
                 cargo.env("RUSTC", DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", "1");
                 cargo
