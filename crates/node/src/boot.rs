@@ -16,16 +16,26 @@ pub fn read(storage: &Storage) -> Result<Boot> {
     let genesis = storage.genesis().clone();
     let tip = storage.progress().tip;
     let ledger = Ledger::restore(&storage.state()).context("restoring the state")?;
-    let (mut certificate, mut named, mut life, mut epoch) = (None, Height(0), 0, Epoch(0));
+    let (mut certificate, mut life, mut epoch) = (None, 0, Epoch(0));
     if tip.height > Height(0) {
         let header = storage.header(tip.height)?.context("the tip's header is missing")?;
         certificate = Some(storage.certificate(tip.height)?.context("the tip's finality certificate is missing")?);
-        (named, epoch) = (header.executed, header.epoch);
+        epoch = header.epoch;
         life = storage.epoch(epoch)?.context("the record of the tip's epoch is missing")?.params.batch_life;
     }
-    let epochs = (0..=epoch.0 + 2).filter_map(|number| storage.epoch(Epoch(number)).transpose()).collect::<Result<Vec<_>, _>>()?;
+    // Headers above the ledger's height are judged again, and may name any height above what the ledger's own header names.
+    let (named, first_epoch) = match ledger.height() {
+        Height(0) => (Height(0), Epoch(0)),
+        height => {
+            let header = storage.header(height)?.with_context(|| format!("the header of height {height} is missing"))?;
+            (header.executed, header.epoch)
+        }
+    };
+    let epochs = (first_epoch.0..=epoch.0 + 2)
+        .filter_map(|number| storage.epoch(Epoch(number)).transpose())
+        .collect::<Result<Vec<_>, _>>()?;
     let executed = executed(storage, named, ledger.height())?;
-    let first = ledger.height().min(named).min(Height(tip.height.since(Height(life)))).next();
+    let first = ledger.height().min(Height(tip.height.since(Height(life))).next()).max(Height(1));
     let blocks = blocks(storage, first, tip.height)?;
     let mut batches = storage.pending_batches()?;
     for block in blocks.iter().filter(|block| block.header.height > ledger.height()) {

@@ -1,0 +1,5 @@
+//! The node as a process: what its home, its command line and its API promise, with real peers on loopback.
+#![allow(clippy::unwrap_used)]
+
+mod follow;
+mod process;
