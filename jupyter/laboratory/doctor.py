@@ -6,6 +6,7 @@ import subprocess
 
 from .install import PACKAGES
 from .places import CACHE, LOCK, PYTHON, VENV, environment, evcxr, rustc_version
+from .servers import FIXES, gopls, rust_analyzer
 
 
 def version(argv):
@@ -33,6 +34,9 @@ def findings():
     yield "Elixir", version([elixir, "--version"]) if elixir else None, apt
     yield "rustc", rustc_version(), "install Rust from https://rustup.rs"
     yield "Rust kernel (evcxr)", str(evcxr().parent.parent.name) if evcxr().exists() else None, install
+    yield "language server pylsp", version([PYTHON, "-m", "pylsp", "--version"]), install
+    yield "language server rust-analyzer", version([rust_analyzer(), "--version"]) if rust_analyzer() else None, FIXES["rust-analyzer"]
+    yield "language server gopls", version([gopls(), "version"]) if gopls() else None, FIXES["gopls"]
     for name in ("go", "elixir", "rust"):
         spec = VENV / "share" / "jupyter" / "kernels" / name / "kernel.json"
         yield f"kernel specification {name}", "yes" if spec.exists() else None, install

@@ -4,14 +4,8 @@ import copy
 import os
 from dataclasses import dataclass, field
 
-import nbformat
-from nbclient import NotebookClient
-from nbclient.exceptions import CellTimeoutError, DeadKernelError
-
+from .kernel import Kernel, KernelFailed
 from .lessons import tagged, tags
-
-# Of one cell: a first Rust cell with its crates takes half a minute on an idle machine, several on a busy one.
-CELL_SECONDS_MAX = 900
 
 
 @dataclass
@@ -50,17 +44,14 @@ def execute(lesson, language, seed):
     result = Result(lesson.name, language, book)
     previous = os.environ.get("LAB_SEED")
     os.environ["LAB_SEED"] = seed
-    client = NotebookClient(book, kernel_name=book.metadata["kernelspec"]["name"], timeout=CELL_SECONDS_MAX, allow_errors=True, resources={"metadata": {"path": str(lesson.folder)}})
     try:
-        with client.setup_kernel():
-            for number, cell in enumerate(book.cells):
+        with Kernel(book.metadata["kernelspec"]["name"], lesson.folder) as kernel:
+            for cell in book.cells:
                 if cell.cell_type == "code":
-                    client.execute_cell(cell, number)
-                    if language == "rust":
-                        gather_late_errors(client, cell)
+                    cell.outputs = kernel.run(cell.source)
                     judge(result, cell)
-            solve(lesson, client, result)
-    except (CellTimeoutError, DeadKernelError) as error:
+            solve(lesson, kernel, result)
+    except KernelFailed as error:
         result.check(False, str(error))
     finally:
         if previous is None:
@@ -69,24 +60,6 @@ def execute(lesson, language, seed):
             os.environ["LAB_SEED"] = previous
     tidy(book)
     return result
-
-
-def trial(client, source):
-    """A cell that is executed and not kept. nbclient stores what comes back in its own list of cells."""
-    cell = nbformat.v4.new_code_cell(source)
-    client.nb.cells.append(cell)
-    try:
-        client.execute_cell(cell, len(client.nb.cells) - 1)
-    finally:
-        client.nb.cells.pop()
-    return cell
-
-
-def gather_late_errors(client, cell):
-    """evcxr reads standard error beside its replies: a panic's last lines may arrive after the cell has ended. Whatever
-    an empty cell then prints is the cell's."""
-    if "fails" in tags(cell) or tagged(cell, "check"):
-        cell.outputs += [output for output in trial(client, "();").outputs if output.output_type == "stream" and output.name == "stderr"]
 
 
 def judge(result, cell):
@@ -108,18 +81,16 @@ def first_line(cell):
     return lines[0] if lines else "empty cell"
 
 
-def solve(lesson, client, result):
+def solve(lesson, kernel, result):
     """Each exercise has a solution, and its check passes with it."""
-    for cell in list(client.nb.cells):
+    for cell in result.notebook.cells:
         name = tagged(cell, "check")
         if name is None:
             continue
         code = lesson.solutions.get((result.language, name))
         result.check(code is not None, f"exercise {name} has no solution")
-        if code is None:
-            continue
-        for source in (code, cell.source):
-            error = error_of(trial(client, source), result.language)
+        for source in (code, cell.source) if code is not None else ():
+            error = error_of({"outputs": kernel.run(source), "metadata": {}}, result.language)
             result.check(error is None, f"the solution of {name} fails: {error}")
 
 

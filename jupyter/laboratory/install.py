@@ -9,6 +9,7 @@ import sys
 import venv
 
 from .places import CACHE, EVCXR_VERSION, HOME, KERNELS, LOCK, PYTHON, VENV, environment, evcxr, evcxr_root
+from .servers import RUST_PACKAGES, rust_analyzer, write_servers
 
 PACKAGES = ["elixir", "erlang-crypto", "erlang-jiffy", "erlang-public-key", "erlang-ssl", "erlang-inets"]
 # Optimised a little: 5 minutes instead of 8 on two cores, and notebooks run a quarter slower; unoptimised they crawl,
@@ -36,19 +37,23 @@ def install():
     install_rust()
     write_kernels()
     write_settings()
+    write_servers()
     warm()
     say("installed; start with `jupyter/lab up`")
 
 
 def install_system():
-    if shutil.which("elixir"):
+    """Elixir, and rust-analyzer, which is worth a completion but no failure."""
+    missing = [*([] if shutil.which("elixir") else PACKAGES), *([] if rust_analyzer() else RUST_PACKAGES)]
+    if not missing:
         return
-    apt = ["apt-get", "install", "-y", "--no-install-recommends", *PACKAGES]
+    apt = ["apt-get", "install", "-y", "--no-install-recommends", *missing]
     if os.geteuid() != 0 or not shutil.which("apt-get"):
-        say("Elixir is missing; its notebooks will not run. Install it with: sudo " + " ".join(apt))
+        say("some system packages are missing; `jupyter/lab doctor` says which. Install them with: sudo " + " ".join(apt))
         return
-    say("installing Elixir")
-    run(apt, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
+    say("installing " + " ".join(missing))
+    if subprocess.run(apt, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}, check=False).returncode:
+        say("apt-get failed; going on without. `jupyter/lab doctor` says what is missing")
 
 
 def install_python():

@@ -109,7 +109,7 @@ def notebook(lesson, language):
 
 
 def tags(cell):
-    return cell.metadata.get("tags", [])
+    return cell["metadata"].get("tags", [])
 
 
 def tagged(cell, prefix):

@@ -1,0 +1,74 @@
+"""A kernel that runs cells one after another and returns all that each of them put out."""
+
+import queue
+
+from jupyter_client.manager import start_new_kernel
+from nbformat.v4 import output_from_msg
+
+# Of one cell: a first Rust cell with its crates takes half a minute on an idle machine, several on a busy one.
+CELL_SECONDS_MAX = 900
+START_SECONDS_MAX = 300
+MARK = "\x02end of cell\x03"
+# evcxr forwards what a cell prints beside its replies: it may say that a cell has ended and send its last lines later.
+# Whatever stands on each stream before this mark is the cell's.
+RUST_BARRIER = 'println!("\\u{2}end of cell\\u{3}"); eprintln!("\\u{2}end of cell\\u{3}");'
+OUTPUTS = {"stream", "display_data", "execute_result", "error"}
+
+
+class KernelFailed(Exception):
+    """The kernel died or did not answer."""
+
+
+class Kernel:
+    def __init__(self, name, folder):
+        self.name, self.folder = name, folder
+
+    def __enter__(self):
+        try:
+            self.manager, self.client = start_new_kernel(kernel_name=self.name, startup_timeout=START_SECONDS_MAX, cwd=str(self.folder))
+        except RuntimeError as error:
+            raise KernelFailed(f"the kernel {self.name} does not start: {error}") from error
+        return self
+
+    def __exit__(self, *_):
+        self.client.stop_channels()
+        self.manager.shutdown_kernel(now=True)
+
+    def run(self, source):
+        """The outputs of a cell, in order."""
+        outputs, idle = [], False
+        request = self.client.execute(source, stop_on_error=False)
+        while not idle:
+            idle = self.take(request, outputs)
+        if self.name == "rust":
+            self.barrier(outputs)
+        return outputs
+
+    def barrier(self, outputs):
+        """Reads on until the mark has come by on both streams."""
+        request, open_streams = self.client.execute(RUST_BARRIER, stop_on_error=False), {"stdout", "stderr"}
+        late, idle = [], False
+        while not idle or open_streams:
+            idle = self.take(request, late) or idle
+            for name in list(open_streams):
+                if MARK in "".join(each.text for each in late if each.output_type == "stream" and each.name == name):
+                    open_streams.remove(name)
+        for each in late:
+            if each.output_type == "stream":
+                each.text = each.text.replace(MARK + "\n", "").replace(MARK, "")
+                if not each.text.strip("\n"):
+                    continue
+            elif each.output_type == "execute_result" or each.output_type == "error":
+                continue
+            outputs.append(each)
+
+    def take(self, request, outputs):
+        """Appends the next message's output; True if the request has ended."""
+        try:
+            message = self.client.get_iopub_msg(timeout=CELL_SECONDS_MAX)
+        except queue.Empty as error:
+            raise KernelFailed(f"a cell took more than {CELL_SECONDS_MAX} seconds, or the kernel died") from error
+        kind, content = message["msg_type"], message["content"]
+        if kind in OUTPUTS:
+            outputs.append(output_from_msg(message))
+        return kind == "status" and content["execution_state"] == "idle" and message["parent_header"].get("msg_id") == request

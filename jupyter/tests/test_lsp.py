@@ -1,0 +1,162 @@
+"""The translation of notebooks, its positions, and the servers over JupyterLab's own websocket."""
+
+import asyncio
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+import tornado.websocket
+from hypothesis import given
+from hypothesis import strategies as st
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "kernels" / "lsp"))
+from laboratory import servers  # noqa: E402
+from laboratory.places import NOTE  # noqa: E402
+from proxy import Proxy, moved  # noqa: E402
+from translate import LINES_ON_TOP, go, rust  # noqa: E402
+
+SECONDS_MAX = 120
+ASK_AGAIN_SECONDS = 0.3
+RUST_CELLS = [":dep hex = \"1\"", "let v = vec![1];\nv.len()", "fn f() -> u8 { 1 }", "// only words", "", "let s = \"a\nb\";", "match 1 {\n    _ => {}\n}"]
+GO_CELLS = ["import \"fmt\"", "var a = 1", "var a, b = 1, 2", "func f() {}", "%%\nfmt.Println(a)", "%% x\n// c", "%goflags -race", "type T struct {\n\tx int\n}", "", "func f() int { return 2 }\n\n%%\nf() // last"]
+
+
+@pytest.mark.parametrize(("translate", "known"), [(rust, RUST_CELLS), (go, GO_CELLS)])
+def test_lines_and_columns_hold(translate, known):
+    @given(st.lists(st.sampled_from(known), min_size=1, max_size=8))
+    def holds(chosen):
+        text = "\n\n\n".join(chosen)
+        before, after = text.split("\n"), translate(text).split("\n")
+        assert len(after) >= len(before) + LINES_ON_TOP
+        for number, line in enumerate(before):
+            now = after[number + LINES_ON_TOP]
+            # A line keeps every character at its column, or it is blanked, or it is the head of a Go body.
+            assert now.startswith(line) or now.strip() in ("", "}") or (line.startswith("%%") and now.startswith("func _() {"))
+
+    holds()
+
+
+def test_go_keeps_the_last_of_two_declarations():
+    text = go("func f() int { return 1 }\n\n\nfunc f() int { return 2 }\n\n\n%%\nfmt.Println(f())")
+    assert "return 1" not in text and "return 2" in text and 'import ( "fmt")' in text
+
+
+def test_every_lesson_becomes_one_balanced_rust_file():
+    for path in sorted(NOTE.rglob("rust.ipynb")):
+        book = json.loads(path.read_text())
+        cells = ["".join(cell["source"]) for cell in book["cells"] if cell["cell_type"] == "code"]
+        text = rust("\n\n\n".join(cells))
+        assert ":dep" not in text and text.endswith("; Ok(()) }\n")
+
+
+positions = st.fixed_dictionaries({"line": st.integers(1, 1000), "character": st.integers(0, 100)})
+trees = st.recursive(positions | st.text() | st.none(), lambda each: st.lists(each, max_size=3) | st.dictionaries(st.sampled_from("abc"), each, max_size=3))
+
+
+@given(trees)
+def test_positions_there_and_back(tree):
+    assert moved(moved(tree, LINES_ON_TOP), -LINES_ON_TOP) == tree
+
+
+def test_the_proxy_maps_a_notebook(tmp_path):
+    proxy = Proxy("go", tmp_path, {})
+    uri = "file:///x/.virtual_documents/a.ipynb"
+    opened = proxy.to_server({"method": "textDocument/didOpen", "params": {"textDocument": {"uri": uri, "text": "var a = 1"}}})
+    inside = opened["params"]["textDocument"]["uri"]
+    assert inside.startswith(tmp_path.as_uri()) and opened["params"]["textDocument"]["text"].split("\n")[1] == "var a = 1"
+    asked = proxy.to_server({"id": 1, "method": "textDocument/definition", "params": {"textDocument": {"uri": uri}, "position": {"line": 0, "character": 4}}})
+    assert asked["params"]["position"] == {"line": 1, "character": 4}
+    span = {"start": {"line": 1, "character": 4}, "end": {"line": 1, "character": 5}}
+    answer = proxy.to_client({"id": 1, "result": [{"uri": inside, "range": span}]})
+    assert answer["result"] == [{"uri": uri, "range": {"start": {"line": 0, "character": 4}, "end": {"line": 0, "character": 5}}}]
+    found = proxy.to_client({"method": "textDocument/publishDiagnostics", "params": {"uri": inside, "diagnostics": [{"range": span, "message": "undefined: x"}, {"range": span, "message": "a redeclared"}]}})
+    assert found["params"]["uri"] == uri and [each["message"] for each in found["params"]["diagnostics"]] == ["undefined: x"]
+
+
+def test_plain_files_pass(tmp_path):
+    message = {"id": 1, "method": "textDocument/hover", "params": {"textDocument": {"uri": "file:///x/main.rs"}, "position": {"line": 3, "character": 1}}}
+    assert Proxy("rust", tmp_path, {}).to_server(json.loads(json.dumps(message))) == message
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """A server on a free port of loopback, with a token of its own."""
+    token = os.urandom(16).hex()
+    folder = tmp_path_factory.mktemp("runtime")
+    argv = [sys.executable, "-m", "jupyter", "server", "--ip=127.0.0.1", "--port=0", "--no-browser", f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder}"]
+    argv += ["--allow-root"] if os.geteuid() == 0 else []
+    env = {**os.environ, "JUPYTER_RUNTIME_DIR": str(folder)}
+    process = subprocess.Popen(argv, env=env, stderr=subprocess.PIPE, text=True)
+    for line in process.stderr:
+        found = re.search(r"http://127\.0\.0\.1:(\d+)/\?token", line)
+        if found:
+            break
+    else:
+        pytest.fail("the server did not start")
+    # Nobody reads the log any more; a full pipe would stop the server.
+    subprocess.Popen(["cat"], stdin=process.stderr, stdout=subprocess.DEVNULL)
+    # It says so before it listens.
+    for _ in range(int(SECONDS_MAX / ASK_AGAIN_SECONDS)):
+        with socket.socket() as trial:
+            if trial.connect_ex(("127.0.0.1", int(found[1]))) == 0:
+                break
+        time.sleep(ASK_AGAIN_SECONDS)
+    yield f"127.0.0.1:{found[1]}", token
+    process.terminate()
+    process.wait(30)
+
+
+CASES = {
+    "pylsp": ("python", "import hashlib\nhashlib.sha25", "sha256"),
+    "elixir-lab": ("elixir", "Enum.ma", "map"),
+    "rust-lab": ("rust", ":dep hex = \"1\"\n\n\nlet v = vec![1u8];\nv.is_em", "is_empty"),
+    "go-lab": ("go", "import \"fmt\"\n\n\n%%\nfmt.Printl", "Println"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_completion_before_any_cell_has_run(lab, name):
+    if name != "pylsp" and name not in servers.servers():
+        pytest.skip(f"{name} is not installed: `jupyter/lab doctor` says how")
+    language, text, expected = CASES[name]
+    labels = asyncio.run(asyncio.wait_for(complete(*lab, name, language, text, expected), SECONDS_MAX))
+    assert any(label.startswith(expected) for label in labels), labels
+
+
+async def complete(host, token, name, language, text, expected):
+    request = urllib.request.Request(f"http://{host}/lsp/status", headers={"Authorization": f"token {token}"})
+    assert urllib.request.urlopen(request, timeout=30).status == 200
+    connection = await tornado.websocket.websocket_connect(f"ws://{host}/lsp/ws/{name}?token={token}")
+
+    async def ask(number, method, params):
+        await connection.write_message(json.dumps({"jsonrpc": "2.0", "id": number, "method": method, "params": params}))
+        while True:
+            message = json.loads(await connection.read_message())
+            if message.get("id") == number and "method" not in message:
+                return message.get("result")
+            if "id" in message and "method" in message:
+                items = (message.get("params") or {}).get("items", [])
+                await connection.write_message(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": [None] * len(items) if items else None}))
+
+    uri = f"file://{NOTE}/.virtual_documents/{language}.ipynb"
+    await ask(1, "initialize", {"processId": None, "rootUri": NOTE.as_uri(), "capabilities": {"textDocument": {"completion": {}, "hover": {}}}})
+    for method, params in (("initialized", {}), ("textDocument/didOpen", {"textDocument": {"uri": uri, "languageId": language, "version": 1, "text": text}})):
+        await connection.write_message(json.dumps({"jsonrpc": "2.0", "method": method, "params": params}))
+    last = text.split("\n")
+    position, number = {"line": len(last) - 1, "character": len(last[-1])}, 2
+    while True:
+        # A server that still indexes answers with nothing; the time limit of the test ends this.
+        result = await ask(number, "textDocument/completion", {"textDocument": {"uri": uri}, "position": position}) or []
+        labels = [item["label"] for item in (result["items"] if isinstance(result, dict) else result)]
+        if any(label.startswith(expected) for label in labels):
+            connection.close()
+            return labels
+        number += 1
+        await asyncio.sleep(ASK_AGAIN_SECONDS)
