@@ -181,7 +181,7 @@ impl World {
 
     /// After the load stops, all honest nodes are level, and the last non-empty block's root stands in a final header.
     fn settle(&mut self) {
-        self.loading = false;
+        (self.loading, self.settling) = (false, true);
         let end = self.now.plus_ms(LIVE_MS);
         let settled = self.run_until(end, |w| w.is_broken() || w.is_settled());
         if !settled {

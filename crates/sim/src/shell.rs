@@ -229,7 +229,7 @@ impl World {
 
     /// A bad machine acts unasked.
     pub(crate) fn mischief(&mut self) {
-        if self.hushed {
+        if self.hushed || self.settling {
             return;
         }
         let pause = self.dice.range(5, 60);

@@ -107,6 +107,8 @@ pub struct World {
     pub(crate) storage_free: Vec<Tick>,
     pub(crate) healed: bool,
     pub(crate) loading: bool,
+    /// The load has ended for good, and with it what bad machines do unasked: a spammer's batches are load, too.
+    pub(crate) settling: bool,
     /// Byzantine machines say nothing more.
     pub(crate) hushed: bool,
     pub(crate) chain: Chain,
@@ -225,6 +227,7 @@ impl World {
             next_peer: 0,
             healed: false,
             loading: true,
+            settling: false,
             hushed: false,
             honest_speech: Speech::default(),
             all_speech: Speech::default(),
