@@ -1,6 +1,7 @@
 //! The project's own habits, as subcommands: `cargo xtask --help`.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod bench;
 mod deps;
 mod kernel;
 mod tidy;
@@ -24,6 +25,8 @@ enum Task {
     },
     /// The house's rules: module docs, sizes of files and functions, banned text, links, manifests.
     Tidy,
+    /// The guard's figures: ratios of the kernel's own timings, into target/bench/guard.json. Needs root.
+    BenchGuard,
     /// The dependency table: which package may depend on which, and what it must never contain.
     CheckDeps,
 }
@@ -32,6 +35,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().task {
         Task::Kernel { task } => kernel::run(task, &root()),
         Task::Tidy => tidy::run(&root()),
+        Task::BenchGuard => bench::run(&root()),
         Task::CheckDeps => deps::run(&root()),
     }
 }

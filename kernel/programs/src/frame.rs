@@ -1,6 +1,6 @@
 //! Packet memory, as the verifier wants it read: bound check, then one load of the checked width.
 
-use aya_ebpf::{EbpfContext, bindings::xdp_md, programs::XdpContext};
+use aya_ebpf::{EbpfContext, bindings::xdp_md, helpers::bpf_get_prandom_u32, programs::XdpContext};
 use kernel_shared::Packet;
 
 /// The frame of an XDP context.
@@ -55,4 +55,19 @@ impl Packet for Frame {
     fn raw64(&self, offset: usize) -> Option<u64> {
         self.read(offset)
     }
+}
+
+/// Gives an untagged IPv4 frame one of 2²⁰ sources, at random: 16.0.0.0 to 79.255.255.255, spread over the whole of it.
+#[inline(always)]
+pub fn spoof(ctx: &XdpContext) {
+    let source = ctx.data() + 26;
+    if source + 4 > ctx.data_end() {
+        return;
+    }
+    // SAFETY: a helper without arguments.
+    let number = unsafe { bpf_get_prandom_u32() } & 0xf_ffff;
+    let spread = number.wrapping_mul(0x9E37_79B1);
+    let address = spread >> 8 | (16 + (spread & 63)) << 24;
+    // SAFETY: the bound was checked.
+    unsafe { *(source as *mut u32) = address.to_be() };
 }

@@ -20,7 +20,12 @@ use maps::Kernel;
 /// The filter.
 #[xdp]
 pub fn guard(ctx: XdpContext) -> u32 {
-    let outcome = account::filter(&Frame::new(&ctx), &Kernel);
+    filter(&ctx)
+}
+
+#[inline(always)]
+fn filter(ctx: &XdpContext) -> u32 {
+    let outcome = account::filter(&Frame::new(ctx), &Kernel);
     if let Some(event) = outcome.event {
         if !maps::send(&event) {
             account::event_lost(&Kernel);
@@ -33,6 +38,19 @@ pub fn guard(ctx: XdpContext) -> u32 {
 #[xdp]
 pub fn explain(ctx: XdpContext) -> u32 {
     inspect(&Frame::new(&ctx), &Kernel).encode()
+}
+
+/// The least that a program can do: what the filter's cost is measured against. For test runs only, never attached.
+#[xdp]
+pub fn bench_bare(_ctx: XdpContext) -> u32 {
+    xdp_action::XDP_DROP
+}
+
+/// The filter over a source drawn from a million. For test runs only, never attached.
+#[xdp]
+pub fn bench_spoofed(ctx: XdpContext) -> u32 {
+    frame::spoof(&ctx);
+    filter(&ctx)
 }
 
 /// Writes jiffies into the control array: run by the guard whenever it has to speak in ticks, never attached.

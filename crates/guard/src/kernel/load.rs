@@ -127,6 +127,11 @@ pub fn load(directory: &Path) -> Result<Loaded, LoadError> {
     Ok(Loaded { object, guard, explain, clock, latency_sources })
 }
 
+/// Loads one of the object's programs for benchmarks; a guard never does.
+pub fn load_bench(object: &mut Ebpf, name: &'static str) -> Result<OwnedFd, LoadError> {
+    load_xdp(object, name)
+}
+
 fn load_xdp(object: &mut Ebpf, name: &'static str) -> Result<OwnedFd, LoadError> {
     let failed = |source: ProgramError| LoadError::Program { name, source: Box::new(source) };
     let program: &mut Xdp = object.program_mut(name).ok_or(LoadError::Missing(name))?.try_into().map_err(failed)?;

@@ -202,6 +202,11 @@ struct TestRun {
 
 /// Runs an XDP program once over a packet (at least 14 bytes), without an interface. Its return value.
 pub fn test_run(program: BorrowedFd<'_>, packet: &[u8]) -> io::Result<u32> {
+    test_run_repeated(program, packet, 1).map(|(result, _)| result)
+}
+
+/// The same, repeated. The last return value, and the mean time of a run, ns, by the kernel's timer (it leaves out what others ran in between).
+pub fn test_run_repeated(program: BorrowedFd<'_>, packet: &[u8], repeat: u32) -> io::Result<(u32, u32)> {
     let mut attribute = TestRun {
         program: program.as_raw_fd() as u32,
         return_value: 0,
@@ -209,10 +214,10 @@ pub fn test_run(program: BorrowedFd<'_>, packet: &[u8]) -> io::Result<u32> {
         size_out: 0,
         data_in: packet.as_ptr() as u64,
         data_out: 0,
-        repeat: 1,
+        repeat,
         duration_ns: 0,
         rest: [0; 5],
     };
     bpf(PROG_TEST_RUN, &mut attribute)?;
-    Ok(attribute.return_value)
+    Ok((attribute.return_value, attribute.duration_ns))
 }
