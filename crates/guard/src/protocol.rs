@@ -15,6 +15,8 @@ pub const TEXT_BYTES_MAX: usize = 200;
 /// Longest ban: 30 days. Every ban ends.
 pub const BAN_TTL_MS_MAX: u64 = 30 * 24 * 3600 * 1000;
 
+/// Longest trial of `enforce`: a day.
+pub const TRIAL_MS_MAX: u64 = 24 * 3600 * 1000;
 /// Highest rate of a budget, packets a second.
 pub const BUDGET_RATE_MAX: u32 = 100_000_000;
 /// Deepest budget, packets.
@@ -125,6 +127,13 @@ pub enum Request {
         /// `off`, `shadow` or `enforce`.
         mode: String,
     },
+    /// *Write.* Enforce for a while only: unless confirmed in time, drops end by themselves, also if nobody can reach this machine any more.
+    Enforce {
+        /// How long, ms: 1 to [`TRIAL_MS_MAX`].
+        for_ms: u64,
+    },
+    /// *Write.* Keep what `enforce` has begun.
+    Confirm {},
     /// Budgets of strangers, as they stand.
     Budgets {},
     /// *Write.* Set one of them; it holds from the next packet on.

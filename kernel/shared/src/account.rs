@@ -2,7 +2,7 @@
 
 use crate::{
     abi::{CounterCell, Event, ROW_NONE, RowCell, SLOT_EVENTS_LOST, SLOT_EVENTS_SEEN, SLOT_WOULD_DROP},
-    control::{Config, Mode, WORD_CONFIG},
+    control::{Config, Mode, WORD_CONFIG, WORD_ENFORCE_DEADLINE},
     latency,
     packet::Packet,
     reason::Reason,
@@ -33,7 +33,7 @@ pub fn filter<P: Packet + ?Sized, T: Tables>(packet: &P, tables: &T) -> Outcome 
 /// Counts a verdict and applies the mode.
 #[inline(always)]
 pub fn settle<P: Packet + ?Sized, T: Tables>(packet: &P, verdict: &Verdict, config: Config, tables: &T) -> Outcome {
-    let drop = verdict.drop() && config.mode() == Mode::Enforce;
+    let drop = verdict.drop() && enforcing(config, tables);
     let would_drop = verdict.drop() && !drop;
     let length = packet.length();
     if would_drop {
@@ -51,6 +51,16 @@ pub fn settle<P: Packet + ?Sized, T: Tables>(packet: &P, verdict: &Verdict, conf
     }
     let event = if verdict.drop() { event(packet, verdict, drop, config, tables) } else { None };
     Outcome { drop, event }
+}
+
+/// Whether drops are drops: in `enforce`, unless it was a trial that is over.
+#[inline(always)]
+fn enforcing<T: Tables>(config: Config, tables: &T) -> bool {
+    if config.mode() != Mode::Enforce {
+        return false;
+    }
+    let deadline = tables.control(WORD_ENFORCE_DEADLINE);
+    deadline == 0 || tables.now() <= deadline
 }
 
 /// Counts an event that found the ring full.

@@ -8,6 +8,8 @@ pub const WORD_BEAT_DEADLINE: u32 = 1;
 pub const WORD_CLOCK: u32 = 2;
 /// Index of the salt of the rows of strangers' budgets: who does not know it can't aim at somebody else's row.
 pub const WORD_SALT: u32 = 3;
+/// Index of the last tick on which `enforce` drops; 0 = until told otherwise. A trial of `enforce` ends by itself, also after a dead guard.
+pub const WORD_ENFORCE_DEADLINE: u32 = 4;
 /// Index of the first budget's word; the others follow in the order of [`crate::strangers::Budget::ALL`].
 pub const WORD_BUDGETS: u32 = 8;
 /// Number of words in the array.

@@ -48,6 +48,19 @@ enum Command {
         #[command(flatten)]
         reach: Reach,
     },
+    /// Enforce for a while only: unless `confirm` follows in time, the kernel stops dropping by itself.
+    Enforce {
+        /// How long: 60s, 10m, at most 1d.
+        #[arg(long = "for", value_parser = duration)]
+        duration: Duration,
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Keep what `enforce --for` has begun.
+    Confirm {
+        #[command(flatten)]
+        reach: Reach,
+    },
     /// List strangers' budgets: packets a second and at once.
     Budgets {
         #[command(flatten)]
@@ -122,6 +135,10 @@ impl Cli {
             Command::Run(run) => run.run(),
             Command::Status { reach } => show::status(&reach.client()?.stats(true)?, reach.json),
             Command::Mode { mode, reach } => done(&reach, &Request::Mode { mode }),
+            Command::Enforce { duration, reach } => {
+                done(&reach, &Request::Enforce { for_ms: duration.as_millis().min(u64::MAX as u128) as u64 })
+            }
+            Command::Confirm { reach } => done(&reach, &Request::Confirm {}),
             Command::Budgets { reach } => show::response(&reach.client()?.ask(&Request::Budgets {})?, reach.json),
             Command::Budget { name, rate, burst, reach } => done(&reach, &Request::Budget { name, rate, burst }),
             Command::TestRun { packet, reach } => show::response(&reach.client()?.ask(&Request::TestRun { packet })?, reach.json),

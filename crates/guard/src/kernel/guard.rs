@@ -14,14 +14,14 @@ use super::{
 use crate::{
     Prefix,
     explain::{self, Explained},
-    protocol::{BAN_TTL_MS_MAX, ErrorCode, FlowKind, MapInfo, Protocol, Request, Response, Stats, TEXT_BYTES_MAX},
+    protocol::{BAN_TTL_MS_MAX, ErrorCode, FlowKind, MapInfo, Protocol, Request, Response, Stats, TEXT_BYTES_MAX, TRIAL_MS_MAX},
     reader::{self, Maps, ReaderError},
 };
 use aya::maps::{MapData, RingBuf};
 use kernel_shared::{
     Reason,
     abi::{SLOT_EVENTS_LOST, SLOT_LATENCY_LAPSED, SLOT_LATENCY_STAMPED, abi_hash},
-    control::{Config, Mode, WORD_BEAT_DEADLINE, WORD_CONFIG, WORD_SALT},
+    control::{Config, Mode, WORD_BEAT_DEADLINE, WORD_CONFIG, WORD_ENFORCE_DEADLINE, WORD_SALT},
     strangers::Budget as StrangerBudget,
 };
 use std::{
@@ -193,6 +193,9 @@ impl Guard {
         let kept = Config::from_word(tables.control(WORD_CONFIG)?).mode();
         let mode = options.mode.unwrap_or(if had_maps { kept } else { Mode::Shadow });
         let config = Config::new(mode).with_event_shift(options.event_shift).with_loopback(options.interface == "lo");
+        if options.mode.is_some() {
+            tables.set_control(WORD_ENFORCE_DEADLINE, 0)?;
+        }
         tables.set_control(WORD_CONFIG, config.word())?;
         let older: Vec<PathBuf> = bpffs::directories(&options.bpffs, &options.instance)
             .map_err(|source| GuardError::Directory { path: options.bpffs.clone(), source })?
@@ -245,6 +248,7 @@ impl Guard {
 
     /// Once a second: frees what has expired (the kernel ignores it already).
     pub fn housekeeping(&mut self) -> Result<(), TableError> {
+        self.end_trial()?;
         let now = self.clock.now(&self.tables)?;
         for prefix in self.bans.expire(&self.tables, now)? {
             tracing::info!(%prefix, "ban expired");
@@ -293,6 +297,8 @@ impl Guard {
                 Response::Done {}
             }
             Request::Mode { mode } => self.set_mode(mode)?,
+            Request::Enforce { for_ms } => self.enforce_for(*for_ms)?,
+            Request::Confirm {} => self.confirm()?,
             Request::Budgets {} => Response::Budgets { budgets: budgets::list(&self.tables, &self.clock)? },
             Request::Budget { name, rate, burst } => self.set_budget(name, *rate, *burst)?,
             Request::TestRun { packet } => self.test_run(packet)?,
@@ -317,10 +323,46 @@ impl Guard {
         let Some(mode) = Mode::from_name(name) else {
             return refuse(ErrorCode::BadRequest, "mode is off, shadow or enforce");
         };
-        let word = Config::from_word(self.tables.control(WORD_CONFIG)?).with_mode(mode).word();
-        self.tables.set_control(WORD_CONFIG, word)?;
+        self.write_mode(mode, 0)?;
         tracing::info!(mode = mode.as_str(), "mode switched");
         Ok(Response::Done {})
+    }
+
+    /// Writes a mode and the tick on which `enforce` ends (0 = never). The deadline is in the kernel before the mode that needs it.
+    fn write_mode(&self, mode: Mode, deadline: u64) -> Result<(), TableError> {
+        self.tables.set_control(WORD_ENFORCE_DEADLINE, deadline)?;
+        let word = Config::from_word(self.tables.control(WORD_CONFIG)?).with_mode(mode).word();
+        self.tables.set_control(WORD_CONFIG, word)
+    }
+
+    fn enforce_for(&mut self, for_ms: u64) -> Result<Response, Refusal> {
+        if for_ms == 0 || for_ms > TRIAL_MS_MAX {
+            return refuse(ErrorCode::Limit, format!("a trial lasts 1 to {TRIAL_MS_MAX} ms"));
+        }
+        let deadline = self.clock.now(&self.tables)?.saturating_add(self.clock.ticks(for_ms));
+        self.write_mode(Mode::Enforce, deadline)?;
+        tracing::info!(for_ms, "enforcing on trial");
+        Ok(Response::Done {})
+    }
+
+    fn confirm(&mut self) -> Result<Response, Refusal> {
+        self.end_trial()?;
+        if self.tables.control(WORD_ENFORCE_DEADLINE)? == 0 {
+            return refuse(ErrorCode::NotFound, "there is no trial to confirm: it is over, or none was begun");
+        }
+        self.write_mode(Mode::Enforce, 0)?;
+        tracing::info!("enforcing from now on");
+        Ok(Response::Done {})
+    }
+
+    /// Back to shadow when a trial is over: the kernel has stopped dropping already.
+    fn end_trial(&self) -> Result<(), TableError> {
+        let deadline = self.tables.control(WORD_ENFORCE_DEADLINE)?;
+        if deadline != 0 && self.clock.now(&self.tables)? > deadline {
+            self.write_mode(Mode::Shadow, 0)?;
+            tracing::warn!("the trial of enforce was not confirmed: back to shadow");
+        }
+        Ok(())
     }
 
     fn set_budget(&mut self, name: &str, rate: u32, burst: u32) -> Result<Response, Refusal> {

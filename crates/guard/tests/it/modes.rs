@@ -1,6 +1,6 @@
 //! Modes, attach modes, events.
 
-use crate::support::{INTERFACE, Lab, SERVER4, SUSPECT4};
+use crate::support::{INTERFACE, Lab, SERVER4, SUSPECT4, until};
 use guard::{ErrorCode, Request};
 use types::Offence;
 
@@ -86,4 +86,27 @@ fn drops_are_told_to_subscribers() {
         assert_eq!(event.stands_for, 1);
     }
     assert_eq!(guard.stats().events_lost, 0);
+}
+
+#[test]
+fn a_trial_of_enforce_ends_by_itself_unless_it_is_confirmed() {
+    let Some(lab) = Lab::new("a_trial_of_enforce_ends_by_itself_unless_it_is_confirmed") else { return };
+    let mut guard = lab.start(&[]);
+    let mut line = lab.line4();
+    guard.ban(SUSPECT4, 600_000, Offence::Manual);
+    assert_eq!(line.send(2), 2);
+    guard.ask(&Request::Enforce { for_ms: 60_000 });
+    assert_eq!(line.send(2), 0);
+    guard.ask(&Request::Enforce { for_ms: 1 });
+    until("the end of the trial", || (line.send(1) == 1).then_some(()));
+    until("the mode to follow", || (guard.stats().mode == "shadow").then_some(()));
+    assert_eq!(guard.refusal(&Request::Confirm {}).0, ErrorCode::NotFound);
+    assert_eq!(guard.refusal(&Request::Enforce { for_ms: 0 }).0, ErrorCode::Limit);
+    guard.ask(&Request::Enforce { for_ms: 60_000 });
+    guard.ask(&Request::Confirm {});
+    assert_eq!(line.send(2), 0);
+    // A dead guard can't revert anything: the kernel does.
+    guard.ask(&Request::Enforce { for_ms: 300 });
+    guard.signal(nix::sys::signal::Signal::SIGKILL);
+    until("the end of the trial without a guard", || (line.send(1) == 1).then_some(()));
 }

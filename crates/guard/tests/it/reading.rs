@@ -85,6 +85,8 @@ fn only_root_and_allowed_users_change_anything() {
             Request::Mode { mode: "off".into() },
             Request::Budget { name: "rest".into(), rate: 1, burst: 1 },
             Request::TestRun { packet: "00".repeat(60) },
+            Request::Enforce { for_ms: 1000 },
+            Request::Confirm {},
             Request::Heartbeat {},
             Request::Maps {},
             Request::FlowsClear {},

@@ -6,7 +6,7 @@ use crate::{
     Packet, Reason, Verdict,
     abi::{BanValue, COUNTER_SLOTS, Flow4, FlowClass, FlowValue, ROW_NONE, SLOT_EVENTS_SEEN, SLOT_WOULD_DROP, TCP},
     account::{Outcome, filter},
-    control::{Config, Limit, Mode, WORD_BEAT_DEADLINE, WORD_CONFIG},
+    control::{Config, Limit, Mode, WORD_BEAT_DEADLINE, WORD_CONFIG, WORD_ENFORCE_DEADLINE},
     golden::{self, Case, PORT, QUIC_PORT, REMOTE_PORT},
     inspect,
     model::Model,
@@ -30,6 +30,20 @@ fn golden_packets_get_their_verdicts() {
     for reason in [Reason::OutOfScope, Reason::Unreadable, Reason::Floor, Reason::Known, Reason::Dialing, Reason::Stranger] {
         assert!(cases.iter().any(|case| case.reason == reason), "no case for {reason:?}");
     }
+}
+
+#[test]
+fn a_trial_of_enforce_ends_with_its_last_tick() {
+    let model = golden::model();
+    model.set_control(WORD_CONFIG, Config::new(Mode::Enforce).word());
+    model.set_control(WORD_ENFORCE_DEADLINE, 1_000);
+    let case = golden::cases().into_iter().find(|case| case.reason == Reason::BannedBadSignature).unwrap();
+    assert!(filter(&case.frame[..], &model).drop);
+    model.set_time(1_001, 0);
+    assert!(!filter(&case.frame[..], &model).drop);
+    assert_eq!(model.counted(SLOT_WOULD_DROP + Reason::BannedBadSignature as u32), 1);
+    model.set_control(WORD_ENFORCE_DEADLINE, 0);
+    assert!(filter(&case.frame[..], &model).drop);
 }
 
 #[test]
