@@ -1,18 +1,22 @@
 """`lab test` and `lab write`."""
 
+import re
+import subprocess
+import sys
+
 import nbformat
 
 from .compare import across_languages, across_seeds, compare
 from .execute import execute
 from .lessons import all_lessons
-from .places import LANGUAGES, evcxr
+from .places import HOME, LANGUAGES, evcxr
 
 FIRST_SEED, OTHER_SEED = "1", "2"
 
 
 class Tally:
     def __init__(self):
-        self.notebooks = self.compared = self.with_output = self.checks = 0
+        self.notebooks = self.compared = self.with_output = self.checks = self.tests = 0
         self.failures, self.skipped = [], []
 
     def add(self, failures, checks):
@@ -24,7 +28,7 @@ class Tally:
         verdict = "FAILED" if self.failures else "ok"
         return (
             f"{verdict}: {self.notebooks} notebooks executed, {self.compared} of {self.with_output} output cells compared, "
-            f"{self.checks} checks, {len(self.failures)} failed{skipped}"
+            f"{self.checks} checks, {self.tests} tests of kernels and tools, {len(self.failures)} failed{skipped}"
         )
 
 
@@ -39,10 +43,26 @@ def suite(chosen):
             keep(result, lesson, tally) if chosen.command == "write" else check_committed(result, lesson, tally)
         if chosen.all and chosen.command == "test":
             second_seed(lesson, first, languages, tally)
+    if chosen.all and chosen.command == "test":
+        run_tests(tally)
     for failure in tally.failures:
         print("FAILED  " + failure)
     print(tally.last_line())
     return 1 if tally.failures else 0
+
+
+def run_tests(tally):
+    """The tests of the kernels, the language servers and these tools; what they skip is named."""
+    argv = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", str(HOME / "tests")]
+    made = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=HOME)
+    lines = made.stdout.strip().splitlines()
+    for line in lines:
+        if line.startswith(("FAILED", "SUBFAILED", "SKIPPED", "ERROR")):
+            print("        " + line)
+    passed = re.search(r"(\d+) passed", lines[-1] if lines else "")
+    tally.tests = int(passed[1]) if passed else 0
+    if made.returncode:
+        tally.failures.append(f"tests: {lines[-1] if lines else made.stderr[-500:]}")
 
 
 def run_lesson(lesson, languages, seed, tally):

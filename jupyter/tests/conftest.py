@@ -9,3 +9,11 @@ for folder in (HOME, HOME / "kernels" / "go", HOME / "kernels" / "elixir"):
 from laboratory.places import environment  # noqa: E402
 
 os.environ.update(environment())
+
+# Examples of earlier failures belong outside the clone.
+from hypothesis import settings  # noqa: E402
+from hypothesis.database import DirectoryBasedExampleDatabase  # noqa: E402
+from laboratory.places import CACHE  # noqa: E402
+
+settings.register_profile("lab", database=DirectoryBasedExampleDatabase(str(CACHE / "hypothesis")), deadline=None)
+settings.load_profile("lab")
