@@ -1,4 +1,4 @@
-"""One lesson, four languages: `lesson.md` is the single source, a MyST notebook whose cells name their language.
+"""One lesson, four languages: `lesson.myst` is the single source, a MyST notebook whose cells name their language.
 
     ```{code-cell} go
     :tags: [same:digest]
@@ -59,7 +59,7 @@ class Lesson:
 
 
 def load(folder):
-    text = (folder / "lesson.md").read_text()
+    text = (folder / "lesson.myst").read_text()
     used = {match["words"].split()[0] for match in FENCE.finditer(text) if match["kind"] == "code-cell" and match["words"].split()}
     unknown = used - set(LANGUAGES)
     if unknown:
@@ -73,7 +73,7 @@ def load(folder):
 
 
 def all_lessons(pattern=""):
-    folders = sorted(path.parent for path in NOTE.rglob("lesson.md") if ".ipynb_checkpoints" not in path.parts)
+    folders = sorted(path.parent for path in NOTE.rglob("lesson.myst") if ".ipynb_checkpoints" not in path.parts)
     return [load(folder) for folder in folders if pattern in folder.relative_to(NOTE).as_posix()]
 
 
@@ -103,7 +103,7 @@ def notebook(lesson, language):
     for number, cell in enumerate(book.cells):
         # Ids that do not change when the notebook is made again.
         cell.id = hashlib.sha256(f"{lesson.name}/{language}/{number}".encode()).hexdigest()[:12]
-    book.metadata = {"kernelspec": {"name": kernel, "display_name": DISPLAY[language], "language": language}, "lesson": {"source": "lesson.md"}}
+    book.metadata = {"kernelspec": {"name": kernel, "display_name": DISPLAY[language], "language": language}, "lesson": {"source": "lesson.myst"}}
     book.nbformat, book.nbformat_minor = 4, 5
     return book
 

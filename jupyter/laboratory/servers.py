@@ -38,7 +38,7 @@ def gopls():
 def crates():
     """What the Rust lessons depend on, so that it completes before any cell has run: name -> the rest of the line."""
     found = {}
-    for lesson in sorted(NOTE.rglob("lesson.md")):
+    for lesson in sorted(NOTE.rglob("lesson.myst")):
         for name, value in re.findall(r"^:dep ([\w-]+) = (.+)$", lesson.read_text(), re.M):
             path = re.search(r'path = "([^"]+)"', value)
             if path:

@@ -16,7 +16,7 @@ def new_lesson(path):
     if NOTE not in folder.parents:
         print(f"lab: {path} is not below note/")
         return 1
-    source = folder / "lesson.md"
+    source = folder / "lesson.myst"
     if source.exists():
         print(f"lab: {source} exists already")
         return 1

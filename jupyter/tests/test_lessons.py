@@ -40,7 +40,7 @@ print(2)
 def lesson(tmp_path, monkeypatch):
     monkeypatch.setattr(lessons, "NOTE", tmp_path)
     (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "lesson.md").write_text(SOURCE)
+    (tmp_path / "a" / "lesson.myst").write_text(SOURCE)
     return lessons.load(tmp_path / "a")
 
 
@@ -60,7 +60,7 @@ def test_cells_keep_their_ids(lesson):
 
 
 def test_an_unknown_language_is_refused(lesson):
-    (lesson.folder / "lesson.md").write_text("# T\n```{code-cell} cobol\nSTOP RUN\n```\n")
+    (lesson.folder / "lesson.myst").write_text("# T\n```{code-cell} cobol\nSTOP RUN\n```\n")
     with pytest.raises(lessons.BadLesson, match="cobol"):
         lessons.load(lesson.folder)
 
