@@ -17,7 +17,7 @@ compiler = $(if $(shell command -v ccache),CC="ccache gcc" CXX="ccache g++",)
 build = $(compiler) $(CARGO) build --workspace --bins --locked
 
 .DEFAULT_GOAL := help
-.PHONY: help devnet test setup setup-test build fmt fmt-check lint tidy kernel-verify unit bench clean
+.PHONY: help devnet test setup setup-test build fmt fmt-check lint tidy kernel-verify unit planted bench bench-guard jupyter test-jupyter clean
 
 help: ## This list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -25,7 +25,7 @@ help: ## This list.
 devnet: setup build ## Run a four-validator network with load here. ARGS="--duration 30 --tps 500"
 	@$(CARGO_TARGET_DIR)/debug/ebpf-lab devnet $(ARGS)
 
-test: setup-test fmt-check lint tidy kernel-verify unit ## Everything: set-up, lint, unit, simulation, kernel and namespace tests.
+test: setup-test fmt-check lint tidy kernel-verify unit planted ## Everything: set-up, lint, unit, simulation, kernel and namespace tests.
 
 setup: ## Install what is missing to build and run.
 	@scripts/setup.sh
@@ -56,9 +56,22 @@ kernel-verify: ## Rebuild the BPF objects and compare them with the committed on
 unit: build ## All tests.
 	$(compiler) $(CARGO) $(if $(shell command -v cargo-nextest),nextest run,test) --workspace --locked
 
+# Controls of the simulator: nodes that break a rule must be found. Their switch exists in no other build.
+planted:
+	$(compiler) $(CARGO) $(if $(shell command -v cargo-nextest),nextest run,test) --package sim --features planted-bugs --locked planted
+
 bench: ## The figures of the README, on this machine.
 	$(build)
 	@$(CARGO_TARGET_DIR)/debug/ebpf-lab devnet --duration 60 --tps 500 $(ARGS)
+
+bench-guard: ## What the kernel guard costs, as ratios: target/bench/guard.json.
+	$(compiler) $(CARGO) run -q -p xtask --locked -- bench-guard
+
+jupyter: ## JupyterLab with the lessons, on loopback.
+	jupyter/lab up
+
+test-jupyter: ## Execute the lessons again and compare; installs their languages first.
+	jupyter/lab test --all
 
 clean: ## Remove everything built here, the devnet's folder included.
 	$(CARGO) clean
