@@ -68,10 +68,10 @@ bench-guard: ## What the kernel guard costs, as ratios: target/bench/guard.json.
 	$(compiler) $(CARGO) run -q -p xtask --locked -- bench-guard
 
 jupyter: ## JupyterLab with the lessons, on loopback.
-	jupyter/lab up
+	@jupyter/lab up $(ARGS)
 
 test-jupyter: ## Execute the lessons again and compare; installs their languages first.
-	jupyter/lab test --all
+	jupyter/lab install && jupyter/lab test --all
 
 clean: ## Remove everything built here, the devnet's folder included.
 	$(CARGO) clean

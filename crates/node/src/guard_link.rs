@@ -288,7 +288,14 @@ impl Worker {
                 }
                 tracing::info!(socket = %socket_name(&self.socket), "connected to the guard");
             }
-            Err(error) => self.view.lost(error.to_string()),
+            Err(error) => {
+                let why = error.to_string();
+                // Once for each reason, not once a beat: a guard of another release refuses for ever.
+                if self.view.reason().as_ref() != Some(&why) {
+                    tracing::warn!(reason = why, "no guard: nobody is banned and no kernel figures are seen");
+                }
+                self.view.lost(why);
+            }
         }
     }
 }
