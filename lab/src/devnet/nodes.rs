@@ -147,7 +147,7 @@ impl Network {
         option("--instance", member.place.name.clone().into());
         option("--bpffs", bpffs.into());
         option("--socket", socket.into());
-        option("--protect", format!("tcp/{P2P_PORT},udp/{P2P_PORT}").into());
+        option("--protect", format!("tcp/{P2P_PORT},quic/{P2P_PORT}").into());
         option("--mode", "enforce".into());
         if let Some(uid) = member.uid {
             option("--allow-uid", uid.to_string().into());
