@@ -17,7 +17,7 @@ compiler = $(if $(shell command -v ccache),CC="ccache gcc" CXX="ccache g++",)
 build = $(compiler) $(CARGO) build --workspace --bins --locked
 
 .DEFAULT_GOAL := help
-.PHONY: help devnet test setup setup-test build fmt fmt-check lint tidy kernel-verify unit planted bench bench-guard jupyter test-jupyter clean
+.PHONY: help devnet test setup setup-test build fmt fmt-check lint tidy kernel-verify unit planted bench bench-guard jupyter jupyter-check test-jupyter clean
 
 help: ## This list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -25,7 +25,7 @@ help: ## This list.
 devnet: setup build ## Run a four-validator network with load here. ARGS="--duration 30 --tps 500"
 	@$(CARGO_TARGET_DIR)/debug/ebpf-lab devnet $(ARGS)
 
-test: setup-test fmt-check lint tidy kernel-verify unit planted ## Everything: set-up, lint, unit, simulation, kernel and namespace tests.
+test: setup-test fmt-check lint tidy kernel-verify unit planted jupyter-check ## Everything: set-up, lint, unit, simulation, kernel, namespace and notebook tests.
 
 setup: ## Install what is missing to build and run.
 	@scripts/setup.sh
@@ -69,6 +69,9 @@ bench-guard: ## What the kernel guard costs, as ratios: target/bench/guard.json.
 
 jupyter: ## JupyterLab with the lessons, on loopback.
 	@jupyter/lab up $(ARGS)
+
+jupyter-check: ## The lessons: all read, those that changed and a rotating sample executed; kernels and language servers tested.
+	@jupyter/lab install && jupyter/lab test --ci
 
 test-jupyter: ## Execute the lessons again and compare; installs their languages first.
 	jupyter/lab install && jupyter/lab test --all

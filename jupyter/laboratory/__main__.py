@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 
+from .install import write_kernels
 from .places import HOME, NOTE, evcxr
 
 
@@ -17,6 +18,8 @@ def options():
     for name, text in (("test", "execute notebooks, compare their outputs, check values across languages"), ("write", "execute notebooks and write them with their outputs")):
         command = commands.add_parser(name, help=text)
         command.add_argument("--all", action="store_true", help="every lesson, and a second seed")
+        if name == "test":
+            command.add_argument("--ci", action="store_true", help="read all, execute what has changed and a rotating sample, run the tools' tests")
         command.add_argument("--lesson", default="", metavar="TEXT", help="lessons whose path contains it")
         command.add_argument("--language", action="append", metavar="NAME", help="python, rust, go or elixir; may be repeated")
     html = commands.add_parser("html", help="make the site")
@@ -28,6 +31,7 @@ def options():
 
 def main():
     chosen = options()
+    write_kernels()
     if chosen.command == "up":
         return up(chosen.port)
     if chosen.command == "new-lesson":

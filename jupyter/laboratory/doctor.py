@@ -5,7 +5,7 @@ import shutil
 import subprocess
 
 from .install import PACKAGES
-from .places import CACHE, LOCK, PYTHON, VENV, environment, evcxr, rustc_version
+from .places import CACHE, DATA, LOCK, PYTHON, VENV, environment, evcxr, rustc_version
 from .servers import FIXES, gopls, rust_analyzer
 
 
@@ -38,7 +38,7 @@ def findings():
     yield "language server rust-analyzer", version([rust_analyzer(), "--version"]) if rust_analyzer() else None, FIXES["rust-analyzer"]
     yield "language server gopls", version([gopls(), "version"]) if gopls() else None, FIXES["gopls"]
     for name in ("go", "elixir", "rust"):
-        spec = VENV / "share" / "jupyter" / "kernels" / name / "kernel.json"
+        spec = DATA / "kernels" / name / "kernel.json"
         yield f"kernel specification {name}", "yes" if spec.exists() else None, install
 
 

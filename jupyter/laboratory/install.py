@@ -8,7 +8,7 @@ import subprocess
 import sys
 import venv
 
-from .places import CACHE, EVCXR_VERSION, HOME, KERNELS, LOCK, PYTHON, VENV, environment, evcxr, evcxr_root
+from .places import CACHE, DATA, EVCXR_VERSION, HOME, KERNELS, LOCK, PYTHON, VENV, environment, evcxr, evcxr_root
 from .servers import RUST_PACKAGES, rust_analyzer, write_servers
 
 PACKAGES = ["elixir", "erlang-crypto", "erlang-jiffy", "erlang-public-key", "erlang-ssl", "erlang-inets"]
@@ -52,7 +52,10 @@ def install_system():
         say("some system packages are missing; `jupyter/lab doctor` says which. Install them with: sudo " + " ".join(apt))
         return
     say("installing " + " ".join(missing))
-    if subprocess.run(apt, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}, check=False).returncode:
+    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    # A new machine has no lists of packages yet.
+    subprocess.run(["apt-get", "update", "-q"], env=env, check=False, stdout=subprocess.DEVNULL)
+    if subprocess.run(apt, env=env, check=False).returncode:
         say("apt-get failed; going on without. `jupyter/lab doctor` says what is missing")
 
 
@@ -82,7 +85,7 @@ def install_rust():
 
 
 def write_kernels():
-    """Kernel specifications of this clone; the last clone that ran `lab install` is served."""
+    """Kernel specifications of this clone."""
     # The log's warning that loopback is not encrypted would stand before every line that `lab test` prints.
     quiet = ["-f", "{connection_file}", "--IPKernelApp.log_level=ERROR"]
     specs = {
@@ -93,7 +96,11 @@ def write_kernels():
     if evcxr().exists():
         specs["rust"] = {"argv": [str(evcxr()), "--control_file", "{connection_file}"], "display_name": "Rust", "language": "rust"}
     for name, spec in specs.items():
-        folder = VENV / "share" / "jupyter" / "kernels" / name
+        shared = VENV / "share" / "jupyter" / "kernels" / name
+        folder = shared if name == "python3" else DATA / "kernels" / name
+        if folder != shared:
+            # It would be found first, and belongs to another clone.
+            shutil.rmtree(shared, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "kernel.json").write_text(json.dumps({"interrupt_mode": "signal" if name == "python3" else "message", **spec}, indent=1) + "\n")
 

@@ -1,5 +1,6 @@
 """Where things are. The standard library only: `lab install` runs before anything is installed."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -25,6 +26,8 @@ def cache():
 
 CACHE = cache()
 VENV = CACHE / "venv"
+# Kernel specifications name files of one clone, so each clone has its own. (Not by JUPYTER_PATH: evcxr would write its own there.)
+DATA = CACHE / "clones" / hashlib.sha256(str(HOME).encode()).hexdigest()[:12]
 PYTHON = VENV / "bin" / "python"
 
 
@@ -62,7 +65,7 @@ def environment():
         "XDG_CACHE_HOME": str(CACHE / "xdg"),
         "EVCXR_CONFIG_DIR": str(KERNELS / "rust"),
         "JUPYTER_CONFIG_DIR": str(CACHE / "config"),
-        "JUPYTER_DATA_DIR": str(CACHE / "data"),
+        "JUPYTER_DATA_DIR": str(DATA),
         "JUPYTER_RUNTIME_DIR": str(CACHE / "runtime"),
         "IPYTHONDIR": str(CACHE / "ipython"),
         "JUPYTER_PLATFORM_DIRS": "1",

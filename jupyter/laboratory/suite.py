@@ -1,39 +1,29 @@
 """`lab test` and `lab write`."""
 
+import os
 import re
 import subprocess
 import sys
 
 import nbformat
 
-from .compare import across_languages, across_seeds, compare
+from .ci import sampled
+from .compare import across_languages, across_seeds
 from .execute import execute
 from .lessons import all_lessons
 from .places import HOME, LANGUAGES, evcxr
+from .tally import FIRST_SEED, Tally, check_committed
 
-FIRST_SEED, OTHER_SEED = "1", "2"
-
-
-class Tally:
-    def __init__(self):
-        self.notebooks = self.compared = self.with_output = self.checks = self.tests = 0
-        self.failures, self.skipped = [], []
-
-    def add(self, failures, checks):
-        self.failures += failures
-        self.checks += checks
-
-    def last_line(self):
-        skipped = f", {len(self.skipped)} SKIPPED ({', '.join(self.skipped)})" if self.skipped else ""
-        verdict = "FAILED" if self.failures else "ok"
-        return (
-            f"{verdict}: {self.notebooks} notebooks executed, {self.compared} of {self.with_output} output cells compared, "
-            f"{self.checks} checks, {self.tests} tests of kernels and tools, {len(self.failures)} failed{skipped}"
-        )
+OTHER_SEED = "2"
 
 
 def suite(chosen):
-    tally, languages = Tally(), tuple(chosen.language or LANGUAGES)
+    tally = Tally()
+    if getattr(chosen, "ci", False):
+        sampled(tally)
+        run_tests(tally)
+        return tally.close()
+    languages = tuple(chosen.language or LANGUAGES)
     lessons = all_lessons(chosen.lesson)
     if not lessons:
         tally.failures.append(f"no lesson's path contains {chosen.lesson!r}")
@@ -45,10 +35,7 @@ def suite(chosen):
             second_seed(lesson, first, languages, tally)
     if chosen.all and chosen.command == "test":
         run_tests(tally)
-    for failure in tally.failures:
-        print("FAILED  " + failure)
-    print(tally.last_line())
-    return 1 if tally.failures else 0
+    return tally.close()
 
 
 def run_tests(tally):
@@ -87,16 +74,6 @@ def keep(result, lesson, tally):
     tally.add(result.failures, result.checks)
     if not result.failures:
         nbformat.write(result.notebook, lesson.notebook_path(result.language))
-
-
-def check_committed(result, lesson, tally):
-    path = lesson.notebook_path(result.language)
-    result.check(path.exists(), "the notebook is not there: run `lab write`")
-    if path.exists():
-        compared, with_output = compare(result, nbformat.read(path, as_version=4))
-        tally.compared += compared
-        tally.with_output += with_output
-    tally.add(result.failures, result.checks)
 
 
 def second_seed(lesson, first, languages, tally):

@@ -1,0 +1,67 @@
+"""The daily run: which notebooks are due, and what an image must say."""
+
+import json
+
+import nbformat
+import pytest
+from laboratory import ci
+from laboratory.images import without_words
+from laboratory.lessons import all_lessons
+from laboratory.tally import Tally
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+
+def found(record):
+    tally = Tally()
+    return list(ci.candidates(all_lessons("00-start"), record, tally)), tally
+
+
+def test_a_notebook_is_due_until_this_very_one_is_proven():
+    (candidate,), tally = found({})
+    assert candidate.proven is None and not tally.failures
+    (again,), _ = found({candidate.name: {"digest": candidate.digest, "day": "2026-01-02"}})
+    assert again.proven == "2026-01-02"
+    (other,), _ = found({candidate.name: {"digest": "of another notebook", "day": "2026-01-02"}})
+    assert other.proven is None
+
+
+def test_a_notebook_that_is_not_what_its_source_says_is_a_failure():
+    (lesson,) = all_lessons("00-start")
+    lesson.text = lesson.text.replace("```{code-cell} python\n", "```{code-cell} python\nextra = 1\n", 1)
+    tally = Tally()
+    assert list(ci.candidates([lesson], {}, tally)) == []
+    assert "not what its source says" in tally.failures[0]
+
+
+def test_a_record_that_cannot_be_read_is_no_proof(tmp_path, monkeypatch):
+    monkeypatch.setattr(ci, "RECORD", tmp_path / "proven.json")
+    assert ci.proofs() == {}
+    for text in ("", "[]", '{"a": 1}', "\0"):
+        ci.RECORD.write_text(text)
+        assert ci.proofs() == {}
+    ci.keep({"a": {"digest": "1", "day": "2026-01-01"}})
+    assert json.loads(ci.RECORD.read_text()) == ci.proofs() == {"a": {"digest": "1", "day": "2026-01-01"}}
+
+
+@pytest.mark.parametrize(
+    ("mime", "data", "metadata", "silent"),
+    [
+        ("image/svg+xml", "<svg><rect/></svg>", {}, True),
+        ("image/svg+xml", '<svg aria-label="a curve"><rect/></svg>', {}, False),
+        ("text/html", "<svg><title>a curve</title></svg>", {}, False),
+        ("text/html", '<img src="a.png">', {}, True),
+        ("text/html", '<img src="a.png" alt="a tree">', {}, False),
+        ("image/png", "AAAA", {}, True),
+        ("image/png", "AAAA", {"image/png": {"alt": "a tree"}}, False),
+        ("text/plain", "<svg", {}, False),
+    ],
+)
+def test_images_say_what_they_show(mime, data, metadata, silent):
+    cell = new_code_cell("draw()", outputs=[new_output("display_data", {mime: data}, metadata=metadata)])
+    assert (without_words(new_notebook(cells=[cell])) is not None) == silent
+
+
+def test_markdown_images_need_words():
+    assert without_words(new_notebook(cells=[new_markdown_cell("![ ](a.svg)")])) is not None
+    assert without_words(new_notebook(cells=[new_markdown_cell("![a tree](a.svg)")])) is None
+    assert nbformat.validate(new_notebook()) is None
