@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass, field
 
 from .kernel import Kernel, KernelFailed
-from .lessons import tagged, tags
+from .lessons import solved, tagged, tags
 
 
 @dataclass
@@ -89,7 +89,7 @@ def solve(lesson, kernel, result):
             continue
         code = lesson.solutions.get((result.language, name))
         result.check(code is not None, f"exercise {name} has no solution")
-        for source in (code, cell.source) if code is not None else ():
+        for source in solved(cell, code) if code is not None else ():
             error = error_of({"outputs": kernel.run(source), "metadata": {}}, result.language)
             result.check(error is None, f"the solution of {name} fails: {error}")
 

@@ -13,7 +13,8 @@ Tags of cells:
     seeded:KEY    the same, and it must be another one under another LAB_SEED
     fails         must fail: the error is the lesson
     exercise:NAME the reader's to complete; the check below it must fail until then
-    check:NAME    the verdict on exercise NAME
+    check:NAME    the verdict on exercise NAME; a cell that is both ends with its check, below a line `# check` or `// check`
+    topic:ID      shows a topic of `curriculum.toml` and asserts what it says (`curriculum.py`)
     varies        executed, not compared; has an assertion in it
     stderr-ok     a Rust cell that may print to standard error
 """
@@ -28,6 +29,7 @@ import jupytext
 from .places import KERNEL_NAMES, LANGUAGES, NOTE
 
 FENCE = re.compile(r"^```\{(?P<kind>code-cell|solution|hint)\}(?P<words>[^\n]*)\n(?P<body>.*?)^```[ \t]*\n?", re.M | re.S)
+CHECK_LINE = re.compile(r"^(?:#|//) check$", re.M)
 ONLY = re.compile(r"^\+\+\+[ \t]+(?P<languages>[a-z ]+)\n(?P<body>.*?)^\+\+\+[ \t]*\n?", re.M | re.S)
 DISPLAY = {"python": "Python", "rust": "Rust", "go": "Go", "elixir": "Elixir"}
 
@@ -115,3 +117,13 @@ def tags(cell):
 def tagged(cell, prefix):
     """What follows `prefix:` in a cell's tags, or None."""
     return next((tag.split(":", 1)[1] for tag in tags(cell) if tag.startswith(prefix + ":")), None)
+
+
+def solved(cell, solution):
+    """What to run to see a check pass: the solution and the check, one cell where the exercise and its check are one."""
+    if tagged(cell, "exercise") is None:
+        return [solution, cell["source"]]
+    parts = CHECK_LINE.split(cell["source"])
+    if len(parts) != 2:
+        raise BadLesson(f"exercise {tagged(cell, 'exercise')} needs one line `check` between what is the reader's and the check")
+    return [solution + "\n" + parts[1].lstrip("\n")]

@@ -9,6 +9,7 @@ import nbformat
 
 from .ci import sampled
 from .compare import across_languages, across_seeds
+from .curriculum import curriculum
 from .execute import execute
 from .lessons import all_lessons
 from .places import HOME, LANGUAGES, evcxr
@@ -20,6 +21,7 @@ OTHER_SEED = "2"
 def suite(chosen):
     tally = Tally()
     if getattr(chosen, "ci", False):
+        tally.add(*curriculum())
         sampled(tally)
         run_tests(tally)
         return tally.close()
@@ -33,6 +35,8 @@ def suite(chosen):
             keep(result, lesson, tally) if chosen.command == "write" else check_committed(result, lesson, tally)
         if chosen.all and chosen.command == "test":
             second_seed(lesson, first, languages, tally)
+    if chosen.command == "test" and not chosen.lesson:
+        tally.add(*curriculum())
     if chosen.all and chosen.command == "test":
         run_tests(tally)
     return tally.close()
