@@ -10,6 +10,8 @@ NOISE = [
     (re.compile(r"\x1b\[[0-9;]*m"), ""),
     # Rust: the thread's id, and the frames of a panic.
     (re.compile(r"thread '([^']*)' \(\d+\)"), r"thread '\1'"),
+    # evcxr compiles a cell after what it carries over from earlier ones.
+    (re.compile(r"src/lib\.rs:\d+:\d+"), "src/lib.rs:…"),
     (re.compile(r"^stack backtrace:\n(?:.*\n?)*", re.M), ""),
     (re.compile(r"0x[0-9a-f]{4,16}\b"), "0x…"),
     (re.compile(r"(?<=\+)0x[0-9a-f]+"), "0x…"),

@@ -88,19 +88,20 @@ def write_kernels():
     """Kernel specifications of this clone."""
     # The log's warning that loopback is not encrypted would stand before every line that `lab test` prints.
     quiet = ["-f", "{connection_file}", "--IPKernelApp.log_level=ERROR"]
+    # Wherever a kernel is started from, it finds the laboratory's tutor.
+    found = {"PYTHONPATH": str(HOME)}
     specs = {
-        "python3": {"argv": [str(PYTHON), "-m", "ipykernel_launcher", *quiet], "display_name": "Python", "language": "python"},
+        "python3": {"argv": [str(PYTHON), "-m", "ipykernel_launcher", *quiet, "--ext=laboratory.tutor"], "display_name": "Python", "language": "python", "env": found},
         "go": {"argv": [str(PYTHON), str(KERNELS / "go" / "kernel.py"), *quiet], "display_name": "Go", "language": "go"},
         "elixir": {"argv": [str(PYTHON), str(KERNELS / "elixir" / "kernel.py"), *quiet], "display_name": "Elixir", "language": "elixir"},
     }
     if evcxr().exists():
-        specs["rust"] = {"argv": [str(evcxr()), "--control_file", "{connection_file}"], "display_name": "Rust", "language": "rust"}
+        argv = [str(PYTHON), str(KERNELS / "rust" / "kernel.py"), *quiet]
+        specs["rust"] = {"argv": argv, "display_name": "Rust", "language": "rust", "env": {"LAB_EVCXR": str(evcxr())}}
     for name, spec in specs.items():
-        shared = VENV / "share" / "jupyter" / "kernels" / name
-        folder = shared if name == "python3" else DATA / "kernels" / name
-        if folder != shared:
-            # It would be found first, and belongs to another clone.
-            shutil.rmtree(shared, ignore_errors=True)
+        # One in the environment would be found first, and belongs to another clone, or to ipykernel.
+        shutil.rmtree(VENV / "share" / "jupyter" / "kernels" / name, ignore_errors=True)
+        folder = DATA / "kernels" / name
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "kernel.json").write_text(json.dumps({"interrupt_mode": "signal" if name == "python3" else "message", **spec}, indent=1) + "\n")
 

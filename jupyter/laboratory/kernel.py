@@ -8,10 +8,6 @@ from nbformat.v4 import output_from_msg
 # Of one cell: a first Rust cell with its crates takes half a minute on an idle machine, several on a busy one.
 CELL_SECONDS_MAX = 900
 START_SECONDS_MAX = 300
-MARK = "\x02end of cell\x03"
-# evcxr forwards what a cell prints beside its replies: it may say that a cell has ended and send its last lines later.
-# Whatever stands on each stream before this mark is the cell's.
-RUST_BARRIER = 'println!("\\u{2}end of cell\\u{3}"); eprintln!("\\u{2}end of cell\\u{3}");'
 OUTPUTS = {"stream", "display_data", "execute_result", "error"}
 
 
@@ -40,27 +36,7 @@ class Kernel:
         request = self.client.execute(source, stop_on_error=False)
         while not idle:
             idle = self.take(request, outputs)
-        if self.name == "rust":
-            self.barrier(outputs)
         return outputs
-
-    def barrier(self, outputs):
-        """Reads on until the mark has come by on both streams."""
-        request, open_streams = self.client.execute(RUST_BARRIER, stop_on_error=False), {"stdout", "stderr"}
-        late, idle = [], False
-        while not idle or open_streams:
-            idle = self.take(request, late) or idle
-            for name in list(open_streams):
-                if MARK in "".join(each.text for each in late if each.output_type == "stream" and each.name == name):
-                    open_streams.remove(name)
-        for each in late:
-            if each.output_type == "stream":
-                each.text = each.text.replace(MARK + "\n", "").replace(MARK, "")
-                if not each.text.strip("\n"):
-                    continue
-            elif each.output_type == "execute_result" or each.output_type == "error":
-                continue
-            outputs.append(each)
 
     def take(self, request, outputs):
         """Appends the next message's output; True if the request has ended."""

@@ -9,13 +9,16 @@ from pathlib import Path
 from ipykernel.kernelapp import IPKernelApp
 from ipykernel.kernelbase import Kernel
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
 from session import Session, SessionEnded  # noqa: E402
+from tutored import Tutored  # noqa: E402
 
 ANSWER_SECONDS_MAX = 10
 
 
-class ElixirKernel(Kernel):
+class ElixirKernel(Tutored, Kernel):
+    tutor_language = "elixir"
     implementation, implementation_version, language = "ebpf-blockchain-elixir", "1.0", "elixir"
     language_info = {"name": "elixir", "mimetype": "text/x-elixir", "file_extension": ".exs", "pygments_lexer": "elixir", "codemirror_mode": "elixir"}
     help_links = [{"text": "Elixir guides", "url": "https://elixir-lang.org/getting-started/introduction.html"}]
@@ -27,17 +30,12 @@ class ElixirKernel(Kernel):
         self.language_info = {**self.language_info, "version": self.language_version}
         self.banner = f"Elixir {self.beam.versions[0]} on OTP {self.beam.versions[1]}; one session for all cells"
 
-    def done(self):
-        return {"status": "ok", "execution_count": self.execution_count, "payload": [], "user_expressions": {}}
-
     def fail(self, name, value, trace):
         content = {"ename": name, "evalue": value, "traceback": trace.splitlines()}
         self.send_response(self.iopub_socket, "error", content)
         return {"status": "error", "execution_count": self.execution_count, **content}
 
-    async def do_execute(self, code, silent, store_history=True, user_expressions=None, allow_stdin=False, **_):
-        if not code.strip():
-            return self.done()
+    async def execute_code(self, code, silent):
         try:
             return await self.evaluate(code, silent)
         except SessionEnded as error:

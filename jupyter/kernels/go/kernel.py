@@ -15,9 +15,10 @@ from ipykernel.kernelapp import IPKernelApp
 from ipykernel.kernelbase import Kernel
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
+sys.path[:0] = [str(HERE), str(HERE.parent)]
 from cells import significant  # noqa: E402
 from program import STANDARD, CellError, Program, readable  # noqa: E402
+from tutored import Tutored  # noqa: E402
 
 # What one cell may print; a loop that prints for ever would fill the browser.
 OUTPUT_BYTES_MAX = 1 << 20
@@ -75,7 +76,8 @@ class Printed:
             pass  # It has ended by itself.
 
 
-class GoKernel(Kernel):
+class GoKernel(Tutored, Kernel):
+    tutor_language = "go"
     implementation, implementation_version, language = "ebpf-blockchain-go", "1.0", "go"
     language_info = {"name": "go", "mimetype": "text/x-go", "file_extension": ".go", "pygments_lexer": "go", "codemirror_mode": "go"}
     help_links = [{"text": "The Go specification", "url": "https://go.dev/ref/spec"}]
@@ -95,9 +97,6 @@ class GoKernel(Kernel):
 
     def write(self, name, text):
         self.send_response(self.iopub_socket, "stream", {"name": name, "text": text})
-
-    def done(self):
-        return {"status": "ok", "execution_count": self.execution_count, "payload": [], "user_expressions": {}}
 
     def fail(self, name, value, details=""):
         content = {"ename": name, "evalue": value, "traceback": (details or f"{name}: {value}").splitlines()}
@@ -154,9 +153,7 @@ class GoKernel(Kernel):
                 return
             self.send_response(self.iopub_socket, "display_data", {"data": json.loads(line), "metadata": {}})
 
-    async def do_execute(self, code, silent, store_history=True, user_expressions=None, allow_stdin=False, **_):
-        if not code.strip():
-            return self.done()
+    async def execute_code(self, code, silent):
         try:
             return await self.execute_cell(code, f"cell[{self.execution_count}]")
         except CellError as error:
