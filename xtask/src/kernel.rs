@@ -28,6 +28,8 @@ use std::{
 pub enum Task {
     /// Build the objects and write them, with objects.lock, into crates/guard/objects.
     Build,
+    /// Load every program and write what each costs the kernel's verifier into verifier.lock. Needs root.
+    Budget,
     /// Fail if sources and objects don't belong together: hashes first, then a rebuild compared bit for bit.
     Verify {
         /// Compare hashes only: needs no BPF toolchain.
@@ -75,8 +77,20 @@ pub fn run(task: Task, root: &Path) -> anyhow::Result<()> {
             println!("{OBJECTS}/{OBJECT}: {} bytes, sha256 {}", object.len(), lock.object[OBJECT].sha256);
             Ok(())
         }
+        Task::Budget => budget(root),
         Task::Verify { hashes_only } => verify(root, hashes_only),
     }
+}
+
+/// Runs the test that compares the budgets in the way that writes them: it is the one that can load programs.
+fn budget(root: &Path) -> anyhow::Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.current_dir(root).args(["test", "--quiet", "--package", "guard", "--test", "it", "--", "verifier_budget"]);
+    let status = command.env("CI", "true").env("EBPF_VERIFIER_BUDGET_WRITE", "1").status().context("running the test")?;
+    ensure!(status.success(), "the programs can't be loaded here");
+    println!("{OBJECTS}/verifier.lock written");
+    Ok(())
 }
 
 fn verify(root: &Path, hashes_only: bool) -> anyhow::Result<()> {

@@ -13,6 +13,7 @@ use crate::{
 
 mod floods;
 mod sanity;
+mod shapes;
 
 pub use floods::{Flood, floods};
 use std::{format, string::String, vec::Vec};
@@ -386,11 +387,14 @@ pub fn cases() -> Vec<Case> {
             senders(&mut table, v6, protocol);
             scope(&mut table, v6, protocol);
             if v6 {
-                extensions(&mut table, protocol)
+                extensions(&mut table, protocol);
+                shapes::chains(&mut table, protocol);
             } else {
-                options(&mut table, protocol)
+                options(&mut table, protocol);
+                shapes::pieces(&mut table, protocol);
             }
             cuts(&mut table, v6, protocol);
+            shapes::cuts(&mut table, v6, protocol);
             sanity::addresses(&mut table, v6, protocol);
         }
     }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bans;
+mod differential;
 mod golden;
 mod life;
 mod modes;
@@ -9,3 +10,4 @@ mod peers;
 mod reading;
 mod strangers;
 mod support;
+mod verifier;
