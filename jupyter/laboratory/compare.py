@@ -17,6 +17,8 @@ NOISE = [
     (re.compile(r"(?<=\+)0x[0-9a-f]+"), "0x…"),
     (re.compile(r"lab-go-\w+"), "lab-go"),
     (re.compile(r"#PID<[\d.]+>"), "#PID<…>"),
+    # Elixir's functions without a name: a number of the build.
+    (re.compile(r"#Function<[\d.]+/"), "#Function<…/"),
     (re.compile(r"#Reference<[\d.]+>"), "#Reference<…>"),
     (re.compile(r"(goroutine )\d+"), r"\1…"),
     # Python's traceback: the kernel's process number and the frames' decoration.

@@ -22,7 +22,7 @@ from .places import HOME, LANGUAGES, NOTE
 
 LIST = HOME / "curriculum.toml"
 # Of each language.
-TOPICS_MIN = 5
+TOPICS_MIN = 20
 # The books that the topics follow, as their references name them.
 BOOKS = {"rust": "Rust Reference", "go": "Go specification", "elixir": "Elixir guides", "python": "Python guides"}
 ASSERTIONS = {"rust": r"\bassert(_eq|_ne)?!", "go": r"\bwant\(", "elixir": r"\b(assert|refute)(_\w+)?\b", "python": r"\bassert\b"}
