@@ -4,8 +4,8 @@
 //! `half_life_ms`. At the threshold the action is a ban, and each further ban of the same address lasts `escalation` times as
 //! long, up to a maximum, until the address has been quiet for `forgive_ms`.
 //!
-//! A validator is never banned, and neither is an address that other admitted peers share (NAT): there the guilty connection
-//! is closed. Only offences whose bytes the peer has authenticated may be reported here: a spoofed source gets nobody banned.
+//! A validator is never banned: its connection is closed. Neither is an address that other admitted peers share (NAT): there the
+//! guilty peer is closed and limited for as long as the ban would have lasted. Only offences whose bytes the peer has authenticated may be reported here: a spoofed source gets nobody banned.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,62 +13,19 @@ use std::{
 };
 use types::Offence;
 
+mod config;
+
+pub use config::{ESCALATION_MAX, OffenceRule, POINTS_MAX, PolicyConfig, PolicyError, SUBJECTS_MAX};
+
 /// Points are counted in thousandths, so that decay needs no floats.
 const MILLI: u64 = 1000;
-
-/// How one offence counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OffenceRule {
-    /// Points of one report of weight 1.
-    pub points: u32,
-    /// Time after which half the points are forgotten, ms.
-    pub half_life_ms: u64,
-    /// Points at which the subject is banned.
-    pub threshold: u32,
-    /// First ban, ms.
-    pub ttl_ms: u64,
-}
-
-/// The policy's numbers. Why you would change one: see each field.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PolicyConfig {
-    /// Per offence, in the order of [`Offence::ALL`].
-    pub rules: [OffenceRule; Offence::ALL.len()],
-    /// Each further ban lasts this many times as long; 1 = never longer.
-    pub escalation: u32,
-    /// Longest ban, ms.
-    pub ttl_ms_max: u64,
-    /// A subject that has been quiet for so long starts anew, ms.
-    pub forgive_ms: u64,
-    /// Subjects remembered; the quietest makes room for a new one.
-    pub subjects_max: usize,
-}
-
-impl Default for PolicyConfig {
-    /// One authenticated bad signature, equivocation or replayed garbage proves malice and bans for 60 s; the rest needs a habit.
-    fn default() -> PolicyConfig {
-        let rule = |points| OffenceRule { points, half_life_ms: 60_000, threshold: 100, ttl_ms: 60_000 };
-        let points = |offence| match offence {
-            Offence::Manual | Offence::List | Offence::BadSignature | Offence::Equivocation => 100,
-            Offence::Malformed | Offence::InvalidBlock | Offence::Oversize => 50,
-            Offence::Replay | Offence::Rate => 10,
-        };
-        PolicyConfig {
-            rules: Offence::ALL.map(|offence| rule(points(offence))),
-            escalation: 2,
-            ttl_ms_max: 3_600_000,
-            forgive_ms: 3_600_000,
-            subjects_max: 4096,
-        }
-    }
-}
 
 /// Whom a report is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subject {
     /// Remote address of the connection that sent the proof.
     pub address: IpAddr,
-    /// Proof-of-validator was done on this connection.
+    /// It proved, on this connection, the key of a validator of the present set.
     pub validator: bool,
     /// Other admitted peers speak to us from this address.
     pub shared_by_others: bool,
@@ -81,6 +38,13 @@ pub enum Action {
     Nothing,
     /// Close the connection.
     Disconnect,
+    /// Close the connection, and for a while take neither this peer nor anybody new from its address.
+    Limit {
+        /// How long, ms.
+        ttl_ms: u64,
+        /// Why.
+        offence: Offence,
+    },
     /// Ban the address (and close its connections).
     Ban {
         /// Whom.
@@ -98,7 +62,7 @@ struct Record {
     score: [u64; Offence::ALL.len()],
     /// When the scores were last brought up to date, ms.
     at_ms: u64,
-    /// Bans so far.
+    /// Bans and limits so far.
     bans: u32,
 }
 
@@ -136,7 +100,7 @@ impl Policy {
     pub fn report(&mut self, now_ms: u64, subject: Subject, offence: Offence, weight: u32) -> Action {
         let address = canonical(subject.address);
         let mut record = self.take(address, now_ms);
-        let rule = self.config.rules[offence as usize];
+        let rule = *self.config.rule(offence);
         let index = offence as usize;
         record.score[index] = record.score[index].saturating_add(rule.points as u64 * weight as u64 * MILLI);
         let guilty = record.score[index] >= rule.threshold as u64 * MILLI && weight > 0;
@@ -144,12 +108,15 @@ impl Policy {
             false => Action::Nothing,
             true => {
                 record.score[index] = 0;
-                if subject.validator || subject.shared_by_others {
+                if subject.validator {
                     Action::Disconnect
                 } else {
                     let ttl_ms = self.ttl(rule.ttl_ms, record.bans);
                     record.bans = record.bans.saturating_add(1);
-                    Action::Ban { address, ttl_ms, offence }
+                    match subject.shared_by_others {
+                        true => Action::Limit { ttl_ms, offence },
+                        false => Action::Ban { address, ttl_ms, offence },
+                    }
                 }
             }
         };
@@ -237,13 +204,15 @@ mod tests {
     }
 
     #[test]
-    fn validators_and_shared_addresses_are_disconnected_never_banned() {
+    fn validators_are_disconnected_and_shared_addresses_limited_never_banned() {
         let mut policy = Policy::new(PolicyConfig::default());
-        for _ in 0..10 {
-            let validator = Subject { validator: true, ..subject(1) };
+        for k in 0..10 {
+            let validator = Subject { validator: true, shared_by_others: k % 2 == 0, ..subject(1) };
             assert_eq!(policy.report(0, validator, Offence::BadSignature, 1), Action::Disconnect);
             let shared = Subject { shared_by_others: true, ..subject(2) };
-            assert_eq!(policy.report(0, shared, Offence::BadSignature, 1), Action::Disconnect);
+            let limit = policy.report(0, shared, Offence::BadSignature, 1);
+            let ttl_ms = (60_000 << k).min(3_600_000);
+            assert_eq!(limit, Action::Limit { ttl_ms, offence: Offence::BadSignature });
         }
     }
 
@@ -286,7 +255,11 @@ mod tests {
                         prop_assert_eq!((address, label), (who.address, offence));
                         prop_assert!((60_000..=config.ttl_ms_max).contains(&ttl_ms));
                     }
-                    Action::Disconnect => prop_assert!(validator || shared_by_others),
+                    Action::Limit { ttl_ms, .. } => {
+                        prop_assert!(shared_by_others && !validator);
+                        prop_assert!((60_000..=config.ttl_ms_max).contains(&ttl_ms));
+                    }
+                    Action::Disconnect => prop_assert!(validator),
                     Action::Nothing => {}
                 }
                 prop_assert!(policy.len() <= 16);

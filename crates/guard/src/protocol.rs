@@ -19,6 +19,10 @@ pub const BAN_TTL_MS_MAX: u64 = 30 * 24 * 3600 * 1000;
 pub const TRIAL_MS_MAX: u64 = 24 * 3600 * 1000;
 /// Highest rate of a budget, packets a second.
 pub const BUDGET_RATE_MAX: u32 = 100_000_000;
+/// Longest time that a budget may be set for, ms: ten minutes.
+pub const SQUEEZE_MS_MAX: u64 = 600_000;
+/// Smallest budget that may be set for a while, packets a second and at once: a flood must not shut honest newcomers out.
+pub const SQUEEZE_RATE_MIN: u32 = 100;
 /// Deepest budget, packets.
 pub const BUDGET_BURST_MAX: u32 = 4_000_000;
 
@@ -136,7 +140,8 @@ pub enum Request {
     Confirm {},
     /// Budgets of strangers, as they stand.
     Budgets {},
-    /// *Write.* Set one of them; it holds from the next packet on.
+    /// *Write.* Set one of them; it holds from the next packet on, for good or for a while. For a while it only gets smaller, and one at
+    /// a time; the guard gives it back, also if whoever asked has died. Asked again, it lasts longer.
     Budget {
         /// Its name, as [`Request::Budgets`] lists it.
         name: String,
@@ -144,6 +149,9 @@ pub enum Request {
         rate: u32,
         /// Packets at once, at most [`BUDGET_BURST_MAX`]; 0 = no limit.
         burst: u32,
+        /// For how long, ms: 1 to [`SQUEEZE_MS_MAX`], with at least [`SQUEEZE_RATE_MIN`] packets; null = for good.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        for_ms: Option<u64>,
     },
     /// *Write* (it takes a token of a budget and counts a ban's hit, as the packet would). The kernel's verdict on one packet.
     TestRun {

@@ -74,6 +74,9 @@ enum Command {
         rate: u32,
         /// Packets at once; 0 = no limit.
         burst: u32,
+        /// Smaller for so long only: 30s, at most 10m; then the guard gives back what it was.
+        #[arg(long = "for", value_parser = duration)]
+        duration: Option<Duration>,
         #[command(flatten)]
         reach: Reach,
     },
@@ -140,7 +143,10 @@ impl Cli {
             }
             Command::Confirm { reach } => done(&reach, &Request::Confirm {}),
             Command::Budgets { reach } => show::response(&reach.client()?.ask(&Request::Budgets {})?, reach.json),
-            Command::Budget { name, rate, burst, reach } => done(&reach, &Request::Budget { name, rate, burst }),
+            Command::Budget { name, rate, burst, duration, reach } => {
+                let for_ms = duration.map(|duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
+                done(&reach, &Request::Budget { name, rate, burst, for_ms })
+            }
             Command::TestRun { packet, reach } => show::response(&reach.client()?.ask(&Request::TestRun { packet })?, reach.json),
             Command::Ban { address, ttl, note, reach } => {
                 let ttl_ms = ttl.as_millis().min(u64::MAX as u128) as u64;

@@ -133,6 +133,9 @@ impl Run {
                 }
             }
         }
+        if let Err(error) = shared.guard.lock().unwrap_or_else(PoisonError::into_inner).farewell() {
+            tracing::error!(%error, "a budget was not given back");
+        }
         // A socket in a directory of somebody else's can't be removed without the rights given up; the next start does it.
         let _ = std::fs::remove_file(&self.socket);
         tracing::info!("stopping; the filter stays until it is detached");

@@ -40,8 +40,12 @@ pub fn refusal(rate: u32, burst: u32) -> Option<String> {
 
 /// Writes a budget; it holds from the next packet on. A burst of 0 is no limit.
 pub fn write(tables: &Tables, clock: &Clock, budget: Budget, Rate { rate, burst }: Rate) -> Result<(), TableError> {
-    let limit = if burst == 0 { Limit::NONE } else { Limit::new(clock.rate(rate), burst.saturating_mul(UNITS as u32)) };
-    tables.set_control(budget.word(), limit.word())
+    tables.set_control(budget.word(), limit(clock, Rate { rate, burst }).word())
+}
+
+/// A budget as the kernel reads it.
+pub fn limit(clock: &Clock, Rate { rate, burst }: Rate) -> Limit {
+    if burst == 0 { Limit::NONE } else { Limit::new(clock.rate(rate), burst.saturating_mul(UNITS as u32)) }
 }
 
 /// All budgets, as they stand in the kernel.

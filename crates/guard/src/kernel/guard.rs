@@ -8,13 +8,18 @@ use super::{
     events::Hub,
     flows::{Announcement, Budget, Budgets, FlowError, FlowKey, Flows},
     load::{self, LoadError},
-    netlink, sys,
+    netlink,
+    squeeze::{self, SqueezeError},
+    sys,
     tables::{self, TableError, Tables},
 };
 use crate::{
     Prefix,
     explain::{self, Explained},
-    protocol::{BAN_TTL_MS_MAX, ErrorCode, FlowKind, MapInfo, Protocol, Request, Response, Stats, TEXT_BYTES_MAX, TRIAL_MS_MAX},
+    protocol::{
+        BAN_TTL_MS_MAX, ErrorCode, FlowKind, MapInfo, Protocol, Request, Response, SQUEEZE_MS_MAX, Stats, TEXT_BYTES_MAX,
+        TRIAL_MS_MAX,
+    },
     reader::{self, Maps, ReaderError},
 };
 use aya::maps::{MapData, RingBuf};
@@ -119,6 +124,15 @@ impl From<TableError> for Refusal {
     }
 }
 
+impl From<SqueezeError> for Refusal {
+    fn from(error: SqueezeError) -> Refusal {
+        match error {
+            SqueezeError::Table(error) => error.into(),
+            error => Refusal { code: ErrorCode::Limit, message: error.to_string() },
+        }
+    }
+}
+
 impl From<FlowError> for Refusal {
     fn from(error: FlowError) -> Refusal {
         match error {
@@ -189,6 +203,7 @@ impl Guard {
         }
         let ports: Vec<(u8, u16)> = options.protect.iter().map(|(protocol, port)| (protocol.number(), *port)).collect();
         tables.set_ports(&ports, &options.quic)?;
+        squeeze::end(&tables)?;
         write_budgets(&options, had_maps, &tables, &clock)?;
         let kept = Config::from_word(tables.control(WORD_CONFIG)?).mode();
         let mode = options.mode.unwrap_or(if had_maps { kept } else { Mode::Shadow });
@@ -250,6 +265,7 @@ impl Guard {
     pub fn housekeeping(&mut self) -> Result<(), TableError> {
         self.end_trial()?;
         let now = self.clock.now(&self.tables)?;
+        squeeze::expire(&self.tables, now)?;
         for prefix in self.bans.expire(&self.tables, now)? {
             tracing::info!(%prefix, "ban expired");
         }
@@ -300,7 +316,9 @@ impl Guard {
             Request::Enforce { for_ms } => self.enforce_for(*for_ms)?,
             Request::Confirm {} => self.confirm()?,
             Request::Budgets {} => Response::Budgets { budgets: budgets::list(&self.tables, &self.clock)? },
-            Request::Budget { name, rate, burst } => self.set_budget(name, *rate, *burst)?,
+            Request::Budget { name, rate, burst, for_ms } => {
+                self.set_budget(name, Budget { rate: *rate, burst: *burst }, *for_ms)?
+            }
             Request::TestRun { packet } => self.test_run(packet)?,
             Request::Heartbeat {} => {
                 let timeout = self.clock.ticks(self.options.heartbeat_timeout.as_millis() as u64);
@@ -365,7 +383,8 @@ impl Guard {
         Ok(())
     }
 
-    fn set_budget(&mut self, name: &str, rate: u32, burst: u32) -> Result<Response, Refusal> {
+    fn set_budget(&mut self, name: &str, value: Budget, for_ms: Option<u64>) -> Result<Response, Refusal> {
+        let Budget { rate, burst } = value;
         let Some(budget) = StrangerBudget::from_name(name) else {
             let names: Vec<&str> = StrangerBudget::ALL.into_iter().map(StrangerBudget::as_str).collect();
             return refuse(ErrorCode::BadRequest, format!("a budget is one of {}", names.join(", ")));
@@ -373,9 +392,26 @@ impl Guard {
         if let Some(message) = budgets::refusal(rate, burst) {
             return refuse(ErrorCode::Limit, message);
         }
-        budgets::write(&self.tables, &self.clock, budget, Budget { rate, burst })?;
-        tracing::info!(budget = budget.as_str(), rate, burst, "budget set");
+        match for_ms {
+            Some(for_ms) => {
+                if for_ms == 0 || for_ms > SQUEEZE_MS_MAX {
+                    return refuse(ErrorCode::Limit, format!("a budget is smaller for 1 to {SQUEEZE_MS_MAX} ms"));
+                }
+                let until = self.clock.now(&self.tables)?.saturating_add(self.clock.ticks(for_ms));
+                squeeze::begin(&self.tables, &self.clock, budget, value, until)?;
+            }
+            None => {
+                squeeze::forget(&self.tables, budget)?;
+                budgets::write(&self.tables, &self.clock, budget, value)?;
+            }
+        }
+        tracing::info!(budget = budget.as_str(), rate, burst, for_ms, "budget set");
         Ok(Response::Done {})
+    }
+
+    /// The guard ends and its filter stays: gives back what nobody would give back without it.
+    pub fn farewell(&self) -> Result<(), TableError> {
+        squeeze::end(&self.tables)
     }
 
     fn test_run(&self, packet: &str) -> Result<Response, Refusal> {

@@ -14,6 +14,7 @@ pub mod hosts;
 pub mod load;
 pub mod netlink;
 pub mod server;
+pub mod squeeze;
 pub mod sys;
 pub mod tables;
 

@@ -83,7 +83,7 @@ fn only_root_and_allowed_users_change_anything() {
         for request in [
             ban(SUSPECT4, 1000, Offence::Manual),
             Request::Mode { mode: "off".into() },
-            Request::Budget { name: "rest".into(), rate: 1, burst: 1 },
+            Request::Budget { name: "rest".into(), rate: 1, burst: 1, for_ms: None },
             Request::TestRun { packet: "00".repeat(60) },
             Request::Enforce { for_ms: 1000 },
             Request::Confirm {},

@@ -2,7 +2,7 @@
 //!
 //! Budgets refill while a test runs. So limits are checked against the time that has really passed, and never against a clock of the test's.
 
-use crate::support::{Lab, Line, MARKER4, PATIENCE, PORT, Running, SERVER4, SUSPECT4, Wire, flow, ip, segment};
+use crate::support::{Lab, Line, MARKER4, PATIENCE, PORT, Running, SERVER4, SUSPECT4, Wire, flow, ip, segment, until};
 use guard::{ErrorCode, FlowKind, Protocol, Request, Response};
 use std::{
     net::{SocketAddr, TcpListener, TcpStream},
@@ -36,7 +36,7 @@ fn a_strangers_datagrams_are_limited_until_the_budget_is_changed() {
     assert_eq!(line.send(50), 50);
     assert!(guard.stats().would_drop["rate_source"] > 0);
     guard.ask(&Request::Mode { mode: "enforce".into() });
-    guard.ask(&Request::Budget { name: "udp_source".into(), rate: 0, burst: 0 });
+    guard.ask(&Request::Budget { name: "udp_source".into(), rate: 0, burst: 0, for_ms: None });
     assert_eq!(line.send(200), 200);
 }
 
@@ -197,9 +197,12 @@ fn a_packet_is_judged_in_words_and_counted_nowhere() {
 fn budgets_are_listed_and_survive_an_adoption() {
     let Some(lab) = Lab::new("budgets_are_listed_and_survive_an_adoption") else { return };
     let mut guard = lab.start(&["--budget", "tcp_source=1000/2000"]);
-    guard.ask(&Request::Budget { name: "handshakes".into(), rate: 500, burst: 700 });
-    assert_eq!(guard.refusal(&Request::Budget { name: "handshake".into(), rate: 1, burst: 1 }).0, ErrorCode::BadRequest);
-    assert_eq!(guard.refusal(&Request::Budget { name: "rest".into(), rate: 0, burst: 1 }).0, ErrorCode::Limit);
+    guard.ask(&Request::Budget { name: "handshakes".into(), rate: 500, burst: 700, for_ms: None });
+    assert_eq!(
+        guard.refusal(&Request::Budget { name: "handshake".into(), rate: 1, burst: 1, for_ms: None }).0,
+        ErrorCode::BadRequest
+    );
+    assert_eq!(guard.refusal(&Request::Budget { name: "rest".into(), rate: 0, burst: 1, for_ms: None }).0, ErrorCode::Limit);
     let list = |guard: &Running| match guard.ask(&Request::Budgets {}) {
         Response::Budgets { budgets } => budgets,
         other => panic!("{other:?}"),
@@ -213,4 +216,45 @@ fn budgets_are_listed_and_survive_an_adoption() {
     let changed: Vec<_> = after.iter().zip(&before).filter(|(after, before)| after != before).map(|(after, _)| after).collect();
     assert_eq!(changed.len(), 1);
     assert_eq!((changed[0].name.as_str(), changed[0].rate, changed[0].burst), ("syn_source", 50, 60));
+}
+
+fn budget_of(guard: &Running, name: &str) -> (u32, u32) {
+    let Response::Budgets { budgets } = guard.ask(&Request::Budgets {}) else { panic!("budgets") };
+    budgets.iter().find(|budget| budget.name == name).map(|budget| (budget.rate, budget.burst)).unwrap()
+}
+
+/// A budget that is smaller for a while is given back: by its time, by the guard's end, and by the next guard after a SIGKILL.
+#[test]
+fn a_budget_for_a_while_is_given_back() {
+    let Some(lab) = Lab::new("a_budget_for_a_while_is_given_back") else { return };
+    let mut guard = lab.start(&[]);
+    let before = budget_of(&guard, "handshakes");
+    let squeeze = |name: &str, rate, burst, for_ms| Request::Budget { name: name.into(), rate, burst, for_ms: Some(for_ms) };
+    guard.ask(&squeeze("handshakes", 500, 700, 60_000));
+    assert_eq!(budget_of(&guard, "handshakes"), (500, 700));
+    guard.ask(&squeeze("handshakes", 500, 700, 1));
+    until("the budget is given back", || (budget_of(&guard, "handshakes") == before).then_some(()));
+
+    // Only smaller, within bounds, one at a time; again moves the end and keeps what is given back.
+    guard.ask(&squeeze("handshakes", before.0 + 1, before.1, 60_000));
+    assert_eq!(budget_of(&guard, "handshakes"), before);
+    assert_eq!(guard.refusal(&squeeze("handshakes", 99, 700, 60_000)).0, ErrorCode::Limit);
+    assert_eq!(guard.refusal(&squeeze("handshakes", 500, 700, 0)).0, ErrorCode::Limit);
+    assert_eq!(guard.refusal(&squeeze("handshakes", 500, 700, 600_001)).0, ErrorCode::Limit);
+    guard.ask(&squeeze("handshakes", 500, 700, 60_000));
+    guard.ask(&squeeze("handshakes", 400, 600, 60_000));
+    assert_eq!(guard.refusal(&squeeze("rest", 500, 700, 60_000)).0, ErrorCode::Limit);
+    guard.signal(nix::sys::signal::Signal::SIGKILL);
+    let mut guard = lab.start(&[]);
+    assert_eq!(budget_of(&guard, "handshakes"), before, "after a SIGKILL");
+    guard.ask(&squeeze("handshakes", 500, 700, 60_000));
+    guard.signal(nix::sys::signal::Signal::SIGTERM);
+    let guard = lab.start(&[]);
+    assert_eq!(budget_of(&guard, "handshakes"), before, "after an orderly end");
+
+    // What is set for good meanwhile is not given back.
+    guard.ask(&squeeze("handshakes", 500, 700, 60_000));
+    guard.ask(&Request::Budget { name: "handshakes".into(), rate: 900, burst: 901, for_ms: None });
+    guard.ask(&squeeze("rest", 500, 700, 60_000));
+    assert_eq!(budget_of(&guard, "handshakes"), (900, 901));
 }
