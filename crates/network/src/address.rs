@@ -1,6 +1,6 @@
 //! Multiaddresses, as far as we speak them: `/ip4|ip6/…/tcp/…` and `/ip4|ip6/…/udp/…/quic-v1`, each with an optional `/p2p/…`.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use libp2p::PeerId;
 use libp2p::multiaddr::{Multiaddr, Protocol};
@@ -62,6 +62,14 @@ pub(crate) fn source_of(ip: IpAddr) -> IpAddr {
     }
 }
 
+/// What counts as one network for limits: the /24 of an IPv4 address, or the /48 of an IPv6 one (what one site gets).
+pub(crate) fn prefix_of(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => Ipv4Addr::from_bits(ip.to_bits() & (u32::MAX << 8)).into(),
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << 80)).into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,5 +100,15 @@ mod tests {
         assert_ne!(source("2001:db8:0:1::1"), source("2001:db8::1"));
         assert_eq!(source("::ffff:10.0.0.1"), source("10.0.0.1"));
         assert_ne!(source("10.0.0.2"), source("10.0.0.1"));
+    }
+
+    #[test]
+    fn a_site_is_one_prefix() {
+        let prefix = |text: &str| prefix_of(text.parse().unwrap());
+        assert_eq!(prefix("10.0.0.1"), prefix("10.0.0.255"));
+        assert_ne!(prefix("10.0.0.1"), prefix("10.0.1.1"));
+        assert_eq!(prefix("::ffff:10.0.0.9"), prefix("10.0.0.1"));
+        assert_eq!(prefix("2001:db8:0:1::1"), prefix("2001:db8:0:ffff::1"));
+        assert_ne!(prefix("2001:db8:1::1"), prefix("2001:db8::1"));
     }
 }

@@ -30,6 +30,7 @@ use crate::handler::{Handler, Open, Report};
 use crate::inbox::CONTROL_MAX;
 use crate::lane::{Ended, Shared};
 use crate::peers::{Peer, Peers, printable};
+use crate::pressure::Tide;
 use crate::seats::{Applicant, Arrivals, Seats};
 use crate::sessions::{Greeted, Sessions, Side, Step};
 use crate::targets::{Attempt, Targets};
@@ -209,6 +210,34 @@ impl Behaviour {
         entry.agent = Some(agent);
     }
 
+    /// Limits a peer and its source for a while, and closes what the peer has. Whom we keep connected with is closed only: dialling
+    /// it again is the operator's wish.
+    pub(crate) fn limit(&mut self, peer_id: PeerId, address: IpAddr, period: Duration) {
+        let now = Instant::now();
+        if !self.targets.contains(&peer_id) {
+            self.seats.limit(peer_id, source_of(address), now + period, now);
+        }
+        let of_peer = self.connections.iter().filter(|(_, entry)| entry.peer_id == peer_id).map(|(id, _)| *id);
+        for connection in of_peer.collect::<Vec<_>>() {
+            self.close(connection, Some(Refusal::Limited));
+        }
+    }
+
+    fn count_arrival(&mut self, now: Instant) {
+        let begins = match self.arrivals.tide(&self.shared.limits, now) {
+            Tide::Calm => return,
+            Tide::Rises => true,
+            Tide::Stays => false,
+        };
+        if begins {
+            add(&self.counters.handshake_floods, 1);
+            tracing::warn!("a flood of handshakes: strangers' pending connections are fewer for a while");
+        }
+        if !self.crowded() {
+            self.emit(Event::HandshakeFlood { begins });
+        }
+    }
+
     fn crowded(&self) -> bool {
         self.actions.len() >= ACTIONS_MAX
     }
@@ -279,8 +308,13 @@ impl Behaviour {
         let applicant =
             Applicant { peer_id, validator, source: source_of(votes.address.ip()), configured: self.targets.contains(&peer_id) };
         let links = [votes.link(Lane::Votes), bulk.link(Lane::Bulk)];
-        let seat = self.seats.take(applicant, &self.validators.read(), &self.shared.limits);
+        let seat = self.seats.take(applicant, &self.validators.read(), &self.shared.limits, Instant::now());
         if let Err(refusal) = seat {
+            match refusal {
+                Refusal::Sybil => add(&self.counters.sybil_attempts, 1),
+                Refusal::Eclipse => add(&self.counters.eclipse_refusals, 1),
+                _ => {}
+            }
             for connection in connections {
                 self.sessions.closed(peer_id, connection);
                 self.close(connection, Some(refusal));
@@ -411,7 +445,11 @@ impl NetworkBehaviour for Behaviour {
         }
         let source = source_of(socket.ip());
         let known = self.known_sources.contains(&source);
-        self.arrivals.arrive(id, source, known, &self.shared.limits).map_err(deny)
+        let now = Instant::now();
+        if !known {
+            self.count_arrival(now);
+        }
+        self.arrivals.arrive(id, source, known, &self.shared.limits, now).map_err(deny)
     }
 
     fn handle_established_inbound_connection(
@@ -422,6 +460,9 @@ impl NetworkBehaviour for Behaviour {
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         self.admit(id, peer_id)?;
+        if self.seats.is_limited(&peer_id, Instant::now()) {
+            return Err(ConnectionDenied::new(Denied(Refusal::Limited)));
+        }
         let port = socket_of(local).map(|(socket, _)| socket.port());
         self.insert(id, peer_id, remote, None, port)?;
         Ok(Handler::new(peer_id, None, self.shared.clone()))

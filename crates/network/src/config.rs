@@ -46,6 +46,13 @@ pub struct Limits {
     pub strangers_max: usize,
     /// Strangers from one source (an IPv4 address, an IPv6 /64).
     pub strangers_per_source_max: usize,
+    /// Strangers from one prefix (a /24, an IPv6 /48): one network shall not surround us (*eclipse*).
+    pub strangers_per_prefix_max: usize,
+    /// Different strangers that one prefix may bring within `identities_window`; more are *sybils* and get no seat. Who was among the
+    /// first may come back.
+    pub identities_per_prefix_max: usize,
+    /// See `identities_per_prefix_max`.
+    pub identities_window: Duration,
     /// Peers that prove the same validator key (a validator may run a spare or a sentry).
     pub peers_per_validator_max: usize,
     /// Inbound connections that are not part of a standing peer yet, from sources of no configured peer.
@@ -54,6 +61,14 @@ pub struct Limits {
     pub pending_per_source_max: usize,
     /// Inbound connections from one source, standing or not.
     pub connections_per_source_max: usize,
+    /// Inbound connections from one prefix, of sources of no configured peer.
+    pub connections_per_prefix_max: usize,
+    /// Inbound connections a second, from sources of no configured peer, above which it is a *handshake flood*.
+    pub flood_arrivals_per_s: u64,
+    /// `pending_max` while a flood lasts.
+    pub flood_pending_max: usize,
+    /// How long after its last second a flood is still on.
+    pub flood_calm: Duration,
     /// From a connection's arrival to its peer's standing; later it is closed.
     pub handshake_timeout: Duration,
     /// For a transport's own handshake when we dial.
@@ -104,10 +119,17 @@ impl Default for Limits {
             peers_max: 192,
             strangers_max: 64,
             strangers_per_source_max: 8,
+            strangers_per_prefix_max: 16,
+            identities_per_prefix_max: 32,
+            identities_window: Duration::from_secs(600),
             peers_per_validator_max: 2,
             pending_max: 128,
             pending_per_source_max: 16,
             connections_per_source_max: 48,
+            connections_per_prefix_max: 96,
+            flood_arrivals_per_s: 200,
+            flood_pending_max: 32,
+            flood_calm: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(5),
             dial_timeout: Duration::from_secs(5),
             frame_timeout: Duration::from_secs(20),
@@ -180,7 +202,11 @@ impl Limits {
         }
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
+    /// Checks that the bounds let something through and fit each other.
+    ///
+    /// # Errors
+    /// [`ConfigError::Limit`], naming the first that can't work.
+    pub fn check(&self) -> Result<(), ConfigError> {
         self.votes.check(types::Lane::Votes)?;
         self.bulk.check(types::Lane::Bulk)?;
         let rules = [
@@ -190,6 +216,14 @@ impl Limits {
             ("pending_per_source_max", self.pending_per_source_max >= 4),
             ("pending_max", self.pending_max >= self.pending_per_source_max),
             ("connections_per_source_max", self.connections_per_source_max >= self.pending_per_source_max),
+            ("strangers_per_source_max", self.strangers_per_source_max >= 1),
+            ("strangers_per_prefix_max", self.strangers_per_prefix_max >= 1),
+            ("identities_per_prefix_max", self.identities_per_prefix_max >= 1),
+            ("identities_window", !self.identities_window.is_zero()),
+            ("connections_per_prefix_max", self.connections_per_prefix_max >= self.pending_per_source_max),
+            ("flood_arrivals_per_s", self.flood_arrivals_per_s >= 1),
+            ("flood_pending_max", (4..=self.pending_max).contains(&self.flood_pending_max)),
+            ("flood_calm", self.flood_calm.as_millis() >= 1),
             ("peers_per_validator_max", self.peers_per_validator_max >= 1),
             ("handshake_timeout", !self.handshake_timeout.is_zero()),
             ("dial_timeout", !self.dial_timeout.is_zero()),

@@ -64,7 +64,7 @@ pub enum Refusal {
     Version,
     /// No seat for it.
     Seats,
-    /// Too many connections from its source.
+    /// Too many connections from its source, or from its prefix.
     Source,
     /// Its peer has a connection already, and that one stays.
     Duplicate,
@@ -74,11 +74,17 @@ pub enum Refusal {
     Timeout,
     /// The connection failed on the way.
     Transport,
+    /// Too many identities of its prefix within a window.
+    Sybil,
+    /// Its prefix holds enough of our seats.
+    Eclipse,
+    /// It, or somebody behind its address, was guilty of an offence not long ago.
+    Limited,
 }
 
 impl Refusal {
     /// All, in the order of their counters.
-    pub const ALL: [Refusal; 8] = [
+    pub const ALL: [Refusal; 11] = [
         Refusal::Chain,
         Refusal::Version,
         Refusal::Seats,
@@ -87,6 +93,9 @@ impl Refusal {
         Refusal::Proof,
         Refusal::Timeout,
         Refusal::Transport,
+        Refusal::Sybil,
+        Refusal::Eclipse,
+        Refusal::Limited,
     ];
 
     /// The label.
@@ -100,6 +109,9 @@ impl Refusal {
             Refusal::Proof => "proof",
             Refusal::Timeout => "timeout",
             Refusal::Transport => "transport",
+            Refusal::Sybil => "sybil",
+            Refusal::Eclipse => "eclipse",
+            Refusal::Limited => "limited",
         }
     }
 }
@@ -149,6 +161,12 @@ pub enum Event {
     },
     /// An address that we listen on, with the port that it got.
     Listening(Multiaddr),
+    /// More connections arrive a second than may, from sources of no configured peer. Told when it begins, and again each half
+    /// `flood_calm` while it lasts. It proves nothing about anybody: ask the guard for a smaller budget of handshakes, for a while.
+    HandshakeFlood {
+        /// Whether it is told for the first time.
+        begins: bool,
+    },
 }
 
 /// Figures of one lane of a standing peer.
@@ -203,6 +221,12 @@ pub struct Counters {
     pub dial_failures: AtomicU64,
     /// Inbound connections that arrived.
     pub arrivals: AtomicU64,
+    /// Peers that got no seat because their prefix brought too many identities: once each time that one came.
+    pub sybil_attempts: AtomicU64,
+    /// Peers that got no seat because their prefix holds enough of them.
+    pub eclipse_refusals: AtomicU64,
+    /// Floods of handshakes that began.
+    pub handshake_floods: AtomicU64,
     /// Offences that were not reported because the queue of reports was full.
     pub offences_lost: AtomicU64,
 }

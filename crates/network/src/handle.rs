@@ -1,7 +1,9 @@
 //! What the rest of the node holds of the network.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use libp2p::{Multiaddr, PeerId};
 use parking_lot::RwLock;
@@ -16,8 +18,17 @@ use crate::frame::{Frame, FrameError};
 use crate::outbox::SendError;
 use crate::peers::Peers;
 
-/// Dials by hand that the network's task has not taken yet.
+/// Commands that the network's task has not taken yet.
 pub(crate) const COMMANDS_MAX: usize = 64;
+
+/// What the network's task is told.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Stay connected with this peer.
+    Dial(Multiaddr),
+    /// Limit a peer and its source.
+    Limit { peer_id: PeerId, address: IpAddr, period: Duration },
+}
 
 /// A dial by hand that can't be taken.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +49,7 @@ pub enum DialError {
 pub struct Handle {
     pub(crate) me: PeerId,
     pub(crate) peers: Arc<Peers>,
-    pub(crate) dials: mpsc::Sender<Multiaddr>,
+    pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) validators: Arc<RwLock<HashSet<PublicKey>>>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) shutdown: CancellationToken,
@@ -109,10 +120,17 @@ impl Handle {
         if peer_of(&address).is_none() {
             return Err(DialError::Address(ConfigError::NoPeerId(address)));
         }
-        self.dials.try_send(address).map_err(|error| match error {
+        self.commands.try_send(Command::Dial(address)).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => DialError::Full,
             mpsc::error::TrySendError::Closed(_) => DialError::Ended,
         })
+    }
+
+    /// Closes a peer, and for a while refuses it and whoever is new from its address; who stands from there stays, validators of the
+    /// set and configured peers may come. For a guilty peer behind an address that others share. False if too many commands wait;
+    /// then nothing is done.
+    pub fn limit(&self, peer_id: PeerId, address: IpAddr, period: Duration) -> bool {
+        self.commands.try_send(Command::Limit { peer_id, address, period }).is_ok()
     }
 
     /// The keys whose proof takes a reserved seat, from now on; the first [`VALIDATORS_MAX`] of them. Who stands keeps his seat.

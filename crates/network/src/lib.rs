@@ -14,7 +14,8 @@
 //! ```
 //!
 //! Messages never pass through the swarm's task: it only admits, pairs, dials and closes. Pure, and tested as such:
-//! `sessions` (which connections make a peer, and who wins a simultaneous dial), `seats`, `targets` (whom to dial, when),
+//! `sessions` (which connections make a peer, and who wins a simultaneous dial), `seats`, `pressure` (sybils, floods, limits),
+//! `targets` (whom to dial, when),
 //! `rate`, `hello`.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -31,6 +32,7 @@ mod lane;
 mod network;
 mod outbox;
 mod peers;
+mod pressure;
 mod rate;
 mod seats;
 mod sessions;

@@ -17,7 +17,7 @@ use types::Hello;
 use crate::behaviour::Behaviour;
 use crate::config::{Config, ConfigError, Limits};
 use crate::event::{Counters, Event, Refusal};
-use crate::handle::{COMMANDS_MAX, Handle};
+use crate::handle::{COMMANDS_MAX, Command, Handle};
 use crate::inbox::{Events, channels};
 use crate::lane::Shared;
 use crate::peers::Peers;
@@ -77,11 +77,11 @@ pub fn spawn(config: Config, keypair: Keypair, hello: &Hello) -> Result<(Handle,
     let me = keypair.public().to_peer_id();
     let (control, inbox, events) = channels(&config.limits);
     let shared = Shared::new(hello, config.limits.clone(), inbox).map_err(SpawnError::Hello)?;
-    let (dials, commands) = mpsc::channel(COMMANDS_MAX);
+    let (sender, commands) = mpsc::channel(COMMANDS_MAX);
     let handle = Handle {
         me,
         peers: Arc::new(Peers::default()),
-        dials,
+        commands: sender,
         validators: Arc::new(RwLock::new(HashSet::new())),
         counters: Arc::new(Counters::default()),
         shutdown: CancellationToken::new(),
@@ -163,7 +163,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 async fn run(
     mut swarm: Swarm<Behaviours>,
-    mut commands: mpsc::Receiver<Multiaddr>,
+    mut commands: mpsc::Receiver<Command>,
     control: mpsc::Sender<Event>,
     shutdown: CancellationToken,
 ) {
@@ -171,16 +171,23 @@ async fn run(
         tokio::select! {
             () = shutdown.cancelled() => break,
             () = control.closed() => break,
-            Some(address) = commands.recv() => {
-                if !swarm.behaviour_mut().lanes.add_target(address.clone()) {
-                    tracing::warn!(%address, "too many peers or addresses to keep connected with; address dropped");
-                }
-            }
+            Some(command) = commands.recv() => on_command(&mut swarm.behaviour_mut().lanes, command),
             event = swarm.select_next_some() => on_event(swarm.behaviour_mut(), event),
         }
     }
     farewell(&mut swarm).await;
     tracing::debug!("network ended");
+}
+
+fn on_command(lanes: &mut Behaviour, command: Command) {
+    match command {
+        Command::Dial(address) => {
+            if !lanes.add_target(address.clone()) {
+                tracing::warn!(%address, "too many peers or addresses to keep connected with; address dropped");
+            }
+        }
+        Command::Limit { peer_id, address, period } => lanes.limit(peer_id, address, period),
+    }
 }
 
 /// Closes all connections, so that the other ends know at once: a QUIC connection that only falls silent is missed after seconds.

@@ -6,4 +6,5 @@ mod decoder;
 mod lanes;
 mod mesh;
 mod misbehaviour;
+mod pressure;
 mod world;

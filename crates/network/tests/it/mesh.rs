@@ -100,7 +100,7 @@ impl View {
                 self.heard.insert(self.standing[&peer]);
             }
             Event::Offence { offence, detail, .. } => panic!("{offence}: {detail}"),
-            Event::Dialing { .. } | Event::Listening(_) => {}
+            Event::Dialing { .. } | Event::Listening(_) | Event::HandshakeFlood { .. } => {}
         }
     }
 }
