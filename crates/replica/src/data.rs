@@ -42,9 +42,21 @@ pub(crate) struct Storing {
     busy: bool,
 }
 
+/// Whether a transaction is refused because it, or its like, was there before.
+fn is_known(error: &SubmitError) -> bool {
+    matches!(error, SubmitError::Duplicate(_) | SubmitError::NonceTaken(_) | SubmitError::Skipped(_))
+}
+
+fn known_id(result: &Result<TxId, SubmitError>) -> Option<TxId> {
+    match result {
+        Err(SubmitError::Duplicate(id)) => Some(*id),
+        _ => None,
+    }
+}
+
 impl<D: signer::Disk> Replica<D> {
     /// Transactions from the API or a peer: cheap checks, then the signature pool.
-    pub(crate) fn submit(&mut self, submitter: Submitter, transactions: Vec<SignedTransaction>) {
+    pub(crate) fn submit(&mut self, submitter: Submitter, transactions: Vec<SignedTransaction>, now: Tick) {
         let source = match submitter {
             Submitter::Local(_) => Source::Local,
             Submitter::Peer(peer) => Source::Peer(peer.0),
@@ -58,8 +70,10 @@ impl<D: signer::Disk> Replica<D> {
             } else {
                 self.mempool.precheck(&transaction, source, &self.ledger)
             };
-            if result.is_ok() {
-                checked.push(transaction);
+            match (&result, &submitter) {
+                (Ok(_), _) => checked.push(transaction),
+                (Err(error), Submitter::Peer(peer)) if is_known(error) => self.came_again(*peer, transaction.id().0, now),
+                (Err(_), _) => {}
             }
             results.push(result);
         }
@@ -107,6 +121,11 @@ impl<D: signer::Disk> Replica<D> {
                 Err(SubmitError::Signature)
             };
         }
+        if let Submitter::Peer(peer) = submitter {
+            // Sent again before its first copy was checked.
+            let again: Vec<TxId> = results.iter().filter_map(known_id).collect();
+            again.into_iter().for_each(|id| self.came_again(peer, id.0, now));
+        }
         if let Submitter::Peer(peer) = submitter
             && bad
         {
@@ -116,11 +135,12 @@ impl<D: signer::Disk> Replica<D> {
     }
 
     /// A batch from a peer: pushed by its author, or asked for.
-    pub(crate) fn batch_received(&mut self, peer: Peer, batch: Arc<Batch>) {
+    pub(crate) fn batch_received(&mut self, peer: Peer, batch: Arc<Batch>, now: Tick) {
         let id = batch.id();
         let pushed = self.peers.get(peer).and_then(|state| state.validator) == Some(batch.header.author);
-        if !pushed && !self.fetches.is_asked(&id) {
-            return;
+        let asked = self.fetches.is_asked(&id);
+        if !asked && (!pushed || self.storing.under_way.contains(&id) || self.mempool.batch(&id).is_some()) {
+            return self.came_again(peer, id.0, now);
         }
         if self.storing.under_way.contains(&id) || self.verifying >= self.config.verifying_max {
             return;
@@ -139,7 +159,10 @@ impl<D: signer::Disk> Replica<D> {
             }
             // There may be room for it later.
             Err(BatchRefusal::Full) => {}
-            Err(_) => self.fetches.useless(id),
+            Err(_) => {
+                self.fetches.useless(id);
+                self.came_again(peer, id.0, now);
+            }
         }
     }
 

@@ -40,6 +40,7 @@ mod messages;
 mod peers;
 mod recent;
 mod recovery;
+mod repeats;
 mod replica;
 mod routing;
 mod sync;

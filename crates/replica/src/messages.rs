@@ -76,7 +76,7 @@ impl<D: signer::Disk> Replica<D> {
                     self.fetch_again();
                 }
             }
-            Message::Batch(batch) => self.batch_received(peer, batch),
+            Message::Batch(batch) => self.batch_received(peer, batch, now),
             Message::FetchBatches(ids) => {
                 if self.may_ask(peer, Ask::Batches, now) {
                     self.batches_asked(peer, ids);
@@ -86,7 +86,7 @@ impl<D: signer::Disk> Replica<D> {
             Message::Block(block) => self.block_received(peer, *block),
             Message::Sync(from) => self.sync_asked(peer, from, now),
             Message::SyncBlocks(answer) => self.sync_received(peer, *answer, now),
-            Message::Transactions(list) => self.submit(crate::data::Submitter::Peer(peer), list),
+            Message::Transactions(list) => self.submit(crate::data::Submitter::Peer(peer), list, now),
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use types::{Epoch, Height, PublicKey, Tick, ValidatorSet, View};
 
 use crate::input::Peer;
+use crate::repeats::Repeats;
 
 /// Most peers that may stand for one validator key at once.
 pub(crate) const PEERS_PER_KEY_MAX: usize = 2;
@@ -31,6 +32,13 @@ pub(crate) enum Ask {
 
 const ASKS: usize = 6;
 
+impl Ask {
+    /// Whether a peer asks on purpose. The others are our answers to what a peer that is late says by itself.
+    pub(crate) const fn is_question(self) -> bool {
+        !matches!(self, Ask::Status | Ask::OldEpoch)
+    }
+}
+
 /// A connected peer.
 #[derive(Clone, Debug)]
 pub(crate) struct PeerState {
@@ -42,6 +50,8 @@ pub(crate) struct PeerState {
     pub(crate) shown: (Epoch, View),
     /// Syncs that it was asked for since it last delivered.
     pub(crate) misses: u32,
+    /// What it brings and asks again and again.
+    pub(crate) repeats: Repeats,
     /// Earliest time at which a budget is full again, for each kind.
     spent_until: [Tick; ASKS],
 }
@@ -63,7 +73,14 @@ impl Peers {
         {
             return false;
         }
-        let state = PeerState { validator, height: Height(0), shown: (Epoch(0), View(0)), misses: 0, spent_until: [Tick(0); ASKS] };
+        let state = PeerState {
+            validator,
+            height: Height(0),
+            shown: (Epoch(0), View(0)),
+            misses: 0,
+            repeats: Repeats::default(),
+            spent_until: [Tick(0); ASKS],
+        };
         self.all.insert(peer, state);
         true
     }

@@ -152,7 +152,7 @@ impl<D: signer::Disk> Replica<D> {
             Input::PeerConnected { peer, validator } => self.peer_connected(peer, validator, now),
             Input::PeerDisconnected(peer) => self.peer_disconnected(peer, now),
             Input::Message { peer, message } => self.message_received(peer, message, now),
-            Input::Submit { token, transactions } => self.submit(crate::data::Submitter::Local(token), transactions),
+            Input::Submit { token, transactions } => self.submit(crate::data::Submitter::Local(token), transactions, now),
             Input::Verified { token, good } => self.verified(token, &good, now),
             Input::Stored { token } => self.stored(token, now),
             Input::Loaded { token, loaded } => self.loaded(token, loaded),
@@ -343,7 +343,20 @@ impl<D: signer::Disk> Replica<D> {
     }
 
     pub(crate) fn may_ask(&mut self, peer: Peer, ask: Ask, now: Tick) -> bool {
-        self.peers.may_ask(peer, ask, now, self.config.resend_ms / 2)
+        if self.peers.may_ask(peer, ask, now, self.config.resend_ms / 2) {
+            return true;
+        }
+        if ask.is_question() && self.peers.get_mut(peer).is_some_and(|state| state.repeats.refused(now)) {
+            self.offence(peer, Offence::Rate, "asks far above the pace of answers");
+        }
+        false
+    }
+
+    /// A peer brought what was there already. Once is no offence, nor are some times.
+    pub(crate) fn came_again(&mut self, peer: Peer, thing: types::Hash, now: Tick) {
+        if self.peers.get_mut(peer).is_some_and(|state| state.repeats.again(thing, now)) {
+            self.offence(peer, Offence::Replay, "brings the same transaction or batch again and again");
+        }
     }
 
     pub(crate) fn judge_again(&mut self) {

@@ -146,3 +146,72 @@ fn questions_are_answered_at_a_pace() {
     assert_eq!(answers, 4);
     assert!(node.offences.is_empty());
 }
+
+/// The offences of a peer that sends one message so many times, one every `pause_ms`.
+fn repeated(message: impl Fn(&GenesisRecord) -> Message, times: usize, pause_ms: u64) -> Vec<Offence> {
+    let genesis = genesis(4);
+    let mut node = node(&genesis);
+    let message = message(&genesis);
+    for _ in 0..times {
+        node.tell(Input::Message { peer: PEER, message: message.clone() });
+        node.pass_ms(pause_ms);
+    }
+    node.offences.into_iter().map(|(_, offence)| offence).collect()
+}
+
+fn one_transaction(genesis: &GenesisRecord) -> Message {
+    Message::Transactions(vec![transfer(genesis, 2, 0)])
+}
+
+fn own_batch(genesis: &GenesisRecord) -> Message {
+    Message::Batch(Arc::new(batch(genesis, vec![transfer(genesis, 2, 0)])))
+}
+
+/// Far more often than a re-send after `forward_patience` heights, or than a batch is pushed on a connect.
+#[test]
+fn the_same_again_and_again_is_a_replay() {
+    assert_eq!(repeated(one_transaction, 40, 0), [Offence::Replay]);
+    assert_eq!(repeated(own_batch, 40, 0), [Offence::Replay]);
+    let twenty_copies = |genesis: &GenesisRecord| Message::Transactions(vec![transfer(genesis, 2, 0); 20]);
+    assert_eq!(repeated(twenty_copies, 2, 0), [Offence::Replay], "within one message, too");
+}
+
+#[test]
+fn a_duplicate_is_none() {
+    assert_eq!(repeated(one_transaction, 10, 0), []);
+    assert_eq!(repeated(own_batch, 10, 0), []);
+    assert_eq!(repeated(one_transaction, 60, 1_000), [], "once a second");
+    assert_eq!(repeated(own_batch, 60, 1_000), []);
+}
+
+/// An executed transaction that comes again is late; only its replay is an offence.
+#[test]
+fn an_executed_transaction_may_come_late() {
+    let genesis = genesis(1);
+    let mut node = Node::start(&genesis, Some(0), Config::default());
+    node.tell(Input::PeerConnected { peer: PEER, validator: None });
+    let message = Message::Transactions(vec![transfer(&genesis, 2, 0)]);
+    node.tell(Input::Message { peer: PEER, message: message.clone() });
+    node.pass_ms(10_000);
+    assert!(node.events.iter().any(|event| matches!(event, replica::Event::Executed(done) if done.receipts.len() == 1)));
+    for _ in 0..20 {
+        node.tell(Input::Message { peer: PEER, message: message.clone() });
+    }
+    assert_eq!(node.offences, []);
+    for _ in 0..20 {
+        node.tell(Input::Message { peer: PEER, message: message.clone() });
+    }
+    assert_eq!(node.offences, [(PEER, Offence::Replay)]);
+}
+
+#[test]
+fn questions_far_above_the_pace_are_an_offence() {
+    let question = |_: &GenesisRecord| Message::FetchBlock(BlockHash::default());
+    assert_eq!(repeated(question, 1_100, 0), [Offence::Rate]);
+    assert_eq!(repeated(question, 1_100, 20), [], "fifty a second");
+    // A peer that is late says so by itself, as often as it votes.
+    let late = |genesis: &GenesisRecord| vote(signed(nullify(genesis.chain_id(), 0, 1)));
+    assert_eq!(repeated(late, 3_000, 0), []);
+    let status = |_: &GenesisRecord| Message::Status(types::Status { epoch: Epoch(0), final_view: View(0), height: Height(0) });
+    assert_eq!(repeated(status, 3_000, 0), []);
+}
