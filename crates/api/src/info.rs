@@ -116,7 +116,9 @@ pub enum TransactionStatus {
     Pending,
     /// Has its one receipt.
     Final,
-    /// Not known here: never seen, skipped, or expired.
+    /// Was taken here and will have no receipt from here: `dropped` says why. One of the last drops only.
+    Dropped,
+    /// Not known here: never seen, or dropped long ago.
     Unknown,
 }
 
@@ -127,6 +129,9 @@ pub struct TransactionInfo {
     pub id: TxId,
     /// How far it has come.
     pub status: TransactionStatus,
+    /// Why it was dropped, one `snake_case` word: `expired`, or why a block skipped it (`nonce_used`, …).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dropped: Option<String>,
     /// How it ended, if final.
     pub receipt: Option<Receipt>,
     /// That it ended so; appears once a final header covers the receipt, usually a few blocks later.

@@ -124,6 +124,10 @@ const MESSAGE_KINDS: [&str; 15] = [
     "transactions",
 ];
 
+/// Reasons of refusals as the network names them.
+const REFUSALS: [&str; 11] =
+    ["chain", "version", "seats", "source", "duplicate", "proof", "timeout", "transport", "sybil", "eclipse", "limited"];
+
 /// Reasons of drops as the kernel guard names them.
 const DROP_REASONS: [&str; 15] = [
     "fragment",
@@ -168,6 +172,17 @@ pub struct Metrics {
     /// Transactions and batches refused because they were known already.
     pub replay_rejected: Counter,
     offences: CounterBy,
+    /// Guilty peers that were limited instead of banned, because others share their address.
+    pub peers_limited: Counter,
+    /// Peers that got no seat because their prefix brought too many identities (stored from the network).
+    pub sybil_attempts: Counter,
+    /// Peers that got no seat because their prefix holds enough of them (stored from the network).
+    pub eclipse_refusals: Counter,
+    /// Floods of handshakes that began (stored from the network).
+    pub handshake_floods: Counter,
+    /// Times that strangers' budget of handshakes was made smaller for a while.
+    pub handshake_budget_squeezes: Counter,
+    refusals: CounterBy,
     /// Highest final height.
     pub height: Gauge,
     /// Highest executed height.
@@ -205,6 +220,12 @@ impl Metrics {
             transactions_confirmed: Counter::default(),
             replay_rejected: Counter::default(),
             offences: CounterBy::new("offence", Offence::ALL.map(Offence::as_str)),
+            peers_limited: Counter::default(),
+            sybil_attempts: Counter::default(),
+            eclipse_refusals: Counter::default(),
+            handshake_floods: Counter::default(),
+            handshake_budget_squeezes: Counter::default(),
+            refusals: CounterBy::new("reason", REFUSALS),
             height: Gauge::default(),
             executed_height: Gauge::default(),
             epoch: Gauge::default(),
@@ -239,6 +260,28 @@ impl Metrics {
             self.replay_rejected.clone(),
         );
         r.register("ebpf_node_offences", "Proven misbehaviour of peers, by offence", self.offences.family.clone());
+        r.register(
+            "ebpf_node_peers_limited",
+            "Guilty peers that were limited, not banned, because others share their address",
+            self.peers_limited.clone(),
+        );
+        r.register(
+            "ebpf_node_sybil_attempts_detected",
+            "Peers refused a seat because their prefix brought too many identities",
+            self.sybil_attempts.clone(),
+        );
+        r.register(
+            "ebpf_node_eclipse_refusals",
+            "Peers refused a seat because their prefix holds enough of them",
+            self.eclipse_refusals.clone(),
+        );
+        r.register("ebpf_node_handshake_floods", "Floods of handshakes that began", self.handshake_floods.clone());
+        r.register(
+            "ebpf_node_handshake_budget_squeezes",
+            "Times that strangers' budget of handshakes in the kernel was made smaller for a while",
+            self.handshake_budget_squeezes.clone(),
+        );
+        r.register("ebpf_node_refusals", "Connections closed without anybody's guilt, by reason", self.refusals.family.clone());
         r.register("ebpf_node_height", "Highest final height", self.height.clone());
         r.register("ebpf_node_executed_height", "Highest executed height", self.executed_height.clone());
         r.register("ebpf_node_epoch", "Current epoch", self.epoch.clone());
@@ -265,6 +308,11 @@ impl Metrics {
     /// Counts an offence.
     pub fn offence(&self, offence: Offence) {
         self.offences.inc(offence.as_str());
+    }
+
+    /// Takes the network's count of connections that it closed for a reason.
+    pub fn store_refusals(&self, reason: &'static str, total: u64) {
+        self.refusals.store(reason, total);
     }
 
     /// Takes the kernel's latency histogram: bucket `n` counts latencies in `[2^n, 2^(n+1))` ns since the filter was loaded.
@@ -311,6 +359,12 @@ mod tests {
             "ebpf_node_transactions_confirmed_total",
             "ebpf_node_replay_rejected_total",
             "ebpf_node_offences_total{offence=\"bad_signature\"}",
+            "ebpf_node_peers_limited_total",
+            "ebpf_node_sybil_attempts_detected_total",
+            "ebpf_node_eclipse_refusals_total",
+            "ebpf_node_handshake_floods_total",
+            "ebpf_node_handshake_budget_squeezes_total",
+            "ebpf_node_refusals_total{reason=\"limited\"}",
             "ebpf_node_height",
             "ebpf_node_executed_height",
             "ebpf_node_epoch",

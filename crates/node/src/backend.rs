@@ -75,6 +75,17 @@ impl NodeBackend {
         joined.map_err(|_| BackendError::Unavailable("the node is stopping"))?.map_err(internal)
     }
 
+    fn store_network_counters(&self) {
+        let counters = self.network.counters();
+        let load = |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
+        metrics::store(&self.metrics.sybil_attempts, load(&counters.sybil_attempts));
+        metrics::store(&self.metrics.eclipse_refusals, load(&counters.eclipse_refusals));
+        metrics::store(&self.metrics.handshake_floods, load(&counters.handshake_floods));
+        for refusal in network::Refusal::ALL {
+            self.metrics.store_refusals(refusal.as_str(), counters.refusals(refusal));
+        }
+    }
+
     fn store_kernel_counters(&self) {
         self.guard.with_maps(|maps| {
             let passed = maps.passed().values().map(|count| count.packets).sum();
@@ -148,6 +159,7 @@ impl Backend for NodeBackend {
 
     async fn metrics(&self) -> Result<String, BackendError> {
         self.store_kernel_counters();
+        self.store_network_counters();
         Ok(self.metrics.encode())
     }
 
@@ -203,11 +215,16 @@ impl Backend for NodeBackend {
             None => Ok(None),
         });
         if let Some((receipt, proof)) = found.await? {
-            return Ok(TransactionInfo { id, status: TransactionStatus::Final, receipt: Some(receipt), proof });
+            return Ok(TransactionInfo { id, status: TransactionStatus::Final, dropped: None, receipt: Some(receipt), proof });
         }
         let pending = self.core.query(move |replica| replica.is_pending(&id)).await?;
-        let status = if pending { TransactionStatus::Pending } else { TransactionStatus::Unknown };
-        Ok(TransactionInfo { id, status, receipt: None, proof: None })
+        let dropped = self.core.dropped(&id).filter(|_| !pending).map(str::to_owned);
+        let status = match (pending, &dropped) {
+            (true, _) => TransactionStatus::Pending,
+            (false, Some(_)) => TransactionStatus::Dropped,
+            (false, None) => TransactionStatus::Unknown,
+        };
+        Ok(TransactionInfo { id, status, dropped, receipt: None, proof: None })
     }
 
     async fn account(&self, address: Address) -> Result<AccountInfo, BackendError> {

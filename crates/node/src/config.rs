@@ -5,6 +5,12 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+mod duration;
+mod guard;
+mod network;
+
+pub use guard::{FloodBudget, GuardConfig};
+
 /// The commented template that `ebpf-node init` writes.
 pub const TEMPLATE: &str = include_str!("node.toml");
 
@@ -33,7 +39,7 @@ pub enum ConfigError {
     #[error("{key}: {problem}")]
     Value {
         /// Its name, with the section.
-        key: &'static str,
+        key: String,
         /// What is wrong and what would be right.
         problem: String,
     },
@@ -47,7 +53,8 @@ struct RawConfig {
     network: RawNetwork,
     #[serde(default)]
     api: RawApi,
-    guard: Option<RawGuard>,
+    #[serde(default)]
+    guard: guard::RawGuard,
     #[serde(default)]
     consensus: RawConsensus,
     #[serde(default)]
@@ -79,6 +86,8 @@ struct RawNetwork {
     peers: Vec<String>,
     #[serde(default = "peers_max")]
     peers_max: usize,
+    #[serde(default)]
+    limits: network::RawLimits,
 }
 
 fn peers_max() -> usize {
@@ -95,12 +104,6 @@ impl Default for RawApi {
     fn default() -> Self {
         RawApi { listen: "127.0.0.1:8545".into() }
     }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawGuard {
-    socket: PathBuf,
 }
 
 #[derive(Deserialize)]
@@ -201,12 +204,12 @@ pub struct Config {
     pub listen: Vec<String>,
     /// Multiaddresses (with PeerId) to keep connected to.
     pub peers: Vec<String>,
-    /// Most peers.
-    pub peers_max: usize,
+    /// Seats, and what else bounds the network.
+    pub limits: ::network::Limits,
     /// Where the API listens, unless a socket is passed in.
     pub api_listen: SocketAddr,
-    /// The guard's socket; none: no guard.
-    pub guard_socket: Option<PathBuf>,
+    /// The guard, offences, floods.
+    pub guard: GuardConfig,
     /// Consensus timing.
     pub consensus: ConsensusTiming,
     /// The pool's bounds.
@@ -217,8 +220,8 @@ pub struct Config {
     pub log_format: LogFormat,
 }
 
-fn value(key: &'static str, problem: impl Into<String>) -> ConfigError {
-    ConfigError::Value { key, problem: problem.into() }
+fn value(key: impl Into<String>, problem: impl Into<String>) -> ConfigError {
+    ConfigError::Value { key: key.into(), problem: problem.into() }
 }
 
 impl Config {
@@ -271,9 +274,9 @@ impl RawConfig {
             network_key: home.join(self.network.key),
             listen: self.network.listen,
             peers: self.network.peers,
-            peers_max: self.network.peers_max,
+            limits: self.network.limits.validate(self.network.peers_max)?,
             api_listen,
-            guard_socket: self.guard.map(|g| home.join(g.socket)),
+            guard: self.guard.validate(home)?,
             consensus: timing,
             mempool: MempoolBounds {
                 transactions_max: self.mempool.transactions_max,
@@ -331,11 +334,40 @@ mod tests {
             ("listen = \"127.0.0.1:8545\"", "listen = \"nowhere\"", "api.listen"),
             ("view_timeout_ms = 800", "view_timeout_ms = 8", "consensus.view_timeout_ms"),
             ("block_interval_min_ms = 25", "block_interval_min_ms = 400", "consensus.block_interval_min_ms"),
+            ("peers_max = 64", "peers_max = 0", "network.peers_max"),
+            ("strangers_max = 32", "strangers_max = 64", "network.limits.strangers_max"),
+            ("flood_pending_max = 32", "flood_pending_max = 3", "network.limits.flood_pending_max"),
+            ("escalation = 2", "escalation = 0", "guard.policy.escalation"),
+            ("handshakes_per_s = 500", "handshakes_per_s = 1", "guard.flood.handshakes_per_s"),
+            ("for = \"30s\"", "for = \"11m\"", "guard.flood.for"),
+            (
+                "[guard.offences.replay]\npoints = 10\nhalf_life = \"60s\"\nthreshold = 100",
+                "[guard.offences.replay]\nthreshold = 0",
+                "guard.offences.replay.threshold",
+            ),
+            ("[guard.offences.replay]", "[guard.offences.manual]", "guard.offences.manual"),
         ];
         for (from, to, key) in cases {
             assert!(TEMPLATE.contains(from), "{from}");
             let error = parse(&TEMPLATE.replace(from, to)).unwrap_err();
             assert!(error.to_string().starts_with(key), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_number_of_an_offence_can_be_changed() {
+        let rule = "[guard.offences.rate]\npoints = 10";
+        assert!(TEMPLATE.contains(rule));
+        let changed = "[guard.offences.rate]\nhalf_life = \"5m\"\nttl = \"1h\"\nthreshold = 7\npoints = 3";
+        let text = TEMPLATE.replace(&format!("{rule}\nhalf_life = \"60s\"\nthreshold = 100\nttl = \"60s\""), changed);
+        let config = parse(&text).unwrap();
+        let expect = ::guard::policy::OffenceRule { points: 3, half_life_ms: 300_000, threshold: 7, ttl_ms: 3_600_000 };
+        assert_eq!(*config.guard.policy.rule(types::Offence::Rate), expect);
+        for (from, to, message) in
+            [("ttl = \"1h\"", "ttl = \"60\"", "is no duration"), ("[guard.offences.rate]", "[guard.offences.late]", "late")]
+        {
+            let ConfigError::Parse { source, .. } = parse(&text.replacen(from, to, 1)).unwrap_err() else { panic!("{to}") };
+            assert!(source.to_string().contains(message), "{source}");
         }
     }
 

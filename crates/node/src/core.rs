@@ -14,10 +14,12 @@ use parking_lot::RwLock;
 use replica::{Effect, Event, Input, Peer, Replica, Summary, Token, Verifiable};
 use signer::file::FileDisk;
 use tokio::sync::{mpsc, oneshot};
-use types::{Kind, Message, Offence, PublicKey, SignedTransaction, Tick, TxId, UnixMs};
+use types::{Epoch, Kind, Message, Offence, PublicKey, SignedTransaction, Tick, TxId, UnixMs};
 
+use crate::dropped::DroppedTable;
 use crate::evidence::EvidenceStore;
-use crate::guard_link::{Flow, GuardLink, Order};
+use crate::guard_link::{Culprit, GuardLink, Order};
+use crate::standing::Standings;
 use crate::store::{Reply, StoreThread};
 use crate::verify::Pool;
 
@@ -71,6 +73,7 @@ impl Snapshot {
 struct Shared {
     snapshot: RwLock<Snapshot>,
     listening: RwLock<Vec<String>>,
+    dropped: RwLock<DroppedTable>,
 }
 
 /// The core thread's face for the API.
@@ -89,6 +92,11 @@ impl CoreHandle {
     /// Addresses that the node listens on.
     pub fn listening(&self) -> Vec<String> {
         self.shared.listening.read().clone()
+    }
+
+    /// Why a transaction that was taken here got no receipt, if that was lately.
+    pub fn dropped(&self, id: &TxId) -> Option<&'static str> {
+        self.shared.dropped.read().reason(id)
     }
 
     /// Asks the replica something that takes microseconds.
@@ -115,13 +123,6 @@ impl CoreHandle {
     }
 }
 
-/// What a standing peer is to the node.
-struct Standing {
-    links: Vec<Flow>,
-    validator: Option<PublicKey>,
-    address: std::net::IpAddr,
-}
-
 /// Why the core thread ended.
 #[derive(Debug)]
 pub enum Ended {
@@ -140,7 +141,9 @@ pub struct Core {
     guard: Arc<GuardLink>,
     metrics: Arc<Metrics>,
     shared: Arc<Shared>,
-    peers: BTreeMap<u64, Standing>,
+    peers: Standings,
+    /// Of the epoch whose validators the network and the guard were told.
+    told_epoch: Option<Epoch>,
     answers: BTreeMap<Token, oneshot::Sender<Vec<Result<TxId, SubmitError>>>>,
     next_answer: u64,
     verdicts: mpsc::Sender<(Token, Vec<bool>)>,
@@ -214,7 +217,7 @@ impl Core {
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
         let Parts { replica, network, store, pool, guard, metrics, evidence, verdicts, started, alone } = parts;
         let snapshot = Snapshot { summary: replica.summary(), peers: 0, mempool_transactions: 0, alone };
-        let shared = Arc::new(Shared { snapshot: RwLock::new(snapshot), listening: RwLock::default() });
+        let shared = Arc::new(Shared { snapshot: RwLock::new(snapshot), listening: RwLock::default(), dropped: RwLock::default() });
         let handle = CoreHandle { commands, shared: Arc::clone(&shared) };
         let core = Core {
             replica,
@@ -224,7 +227,8 @@ impl Core {
             guard,
             metrics,
             shared,
-            peers: BTreeMap::new(),
+            peers: Standings::default(),
+            told_epoch: None,
             answers: BTreeMap::new(),
             next_answer: 0,
             verdicts,
@@ -242,6 +246,7 @@ impl Core {
             if let Some(reason) = self.carry_out() {
                 break Ended::Fatal(reason);
             }
+            self.tell_validators();
             self.renew_snapshot();
             let mut woken = runtime.block_on(next(&mut inputs, self.sleep()));
             let mut round = 0;
@@ -317,8 +322,8 @@ impl Core {
         match event {
             network::Event::Connected(connected) => self.connected(&connected),
             network::Event::Disconnected { peer } => {
-                if let Some(standing) = self.peers.remove(&peer) {
-                    for flow in standing.links {
+                if let Some(standing) = self.peers.remove(peer) {
+                    for flow in standing.flows {
                         self.guard.order(Order::Gone(flow));
                     }
                     self.metrics.peers_connected.set(self.peers.len() as i64);
@@ -329,9 +334,11 @@ impl Core {
                 self.metrics.message_received(&message);
                 self.handle(Input::Message { peer: Peer(peer), message });
             }
-            network::Event::Offence { peer, validator, link, offence, detail, .. } => {
-                self.offence(peer.unwrap_or(0), link.address.ip(), validator.is_some(), offence, detail);
+            network::Event::Offence { peer, peer_id, validator, link, offence, detail } => {
+                let culprit = self.peers.accuse(peer, peer_id, validator, link.address.ip());
+                self.offence(culprit, offence, detail);
             }
+            network::Event::HandshakeFlood { .. } => self.guard.order(Order::Flood),
             network::Event::Dialing { address, transport, .. } => {
                 if transport == network::Transport::Quic {
                     self.guard.order(Order::Dialing(address));
@@ -345,44 +352,53 @@ impl Core {
     }
 
     fn connected(&mut self, connected: &network::Connected) {
-        if connected.validator.is_some_and(|key| self.evidence.is_guilty(&key)) {
+        if let Some(key) = connected.validator.filter(|key| self.evidence.is_guilty(key)) {
+            // A present validator keeps its floor until a final block jails it: no stream, no ban. Any other is a proven equivocator.
+            if !self.peers.is_validator(Some(key)) {
+                let culprit = self.peers.accuse(Some(connected.peer), connected.peer_id, None, connected.address().ip());
+                self.offence(culprit, Offence::Equivocation, "proved a key that equivocated");
+            }
             self.network.disconnect(connected.peer);
             return;
         }
-        let flow = |link: &network::Link| Flow {
-            peer: connected.peer,
-            address: link.address,
-            udp: link.transport == network::Transport::Quic,
-            label: connected.peer_id.to_string(),
-            validator: connected.validator,
-        };
-        // A TCP connection that we dialled ends at an ephemeral port here, which the guard does not protect.
-        let links: Vec<Flow> = connected.links.iter().filter(|link| link.local_port.is_some()).map(flow).collect();
-        for link in &links {
-            self.guard.order(Order::Admitted(link.clone()));
+        for flow in self.peers.insert(connected) {
+            self.guard.order(Order::Admitted(flow));
         }
         let (peer, validator, address) = (connected.peer, connected.validator, connected.address().ip());
-        tracing::info!(peer, peer_id = %connected.peer_id, %address, validator = validator.is_some(), "peer connected");
-        self.peers.insert(peer, Standing { links, validator, address });
+        let known = self.peers.is_validator(validator);
+        tracing::info!(peer, peer_id = %connected.peer_id, %address, validator = known, "peer connected");
         self.metrics.peers_connected.set(self.peers.len() as i64);
         self.handle(Input::PeerConnected { peer: Peer(peer), validator });
     }
 
-    fn close_streams(&self, validator: &PublicKey) {
-        tracing::warn!(%validator, "a validator is proven guilty: its streams are closed");
-        for (peer, _) in self.peers.iter().filter(|(_, standing)| standing.validator.as_ref() == Some(validator)) {
-            self.network.disconnect(*peer);
+    /// Tells network and guard who the validators are, when that changes. The next epoch's may have a seat already, but no floor.
+    fn tell_validators(&mut self) {
+        let [record, next] = self.replica.epochs();
+        if self.told_epoch == Some(record.epoch) {
+            return;
+        }
+        self.told_epoch = Some(record.epoch);
+        self.network.set_validators(record.validators.iter().chain(&next.validators).map(|validator| validator.key));
+        for flow in self.peers.enter(record) {
+            self.guard.order(Order::Admitted(flow));
         }
     }
 
-    fn offence(&mut self, peer: u64, address: std::net::IpAddr, validator: bool, offence: Offence, detail: &str) {
+    fn close_streams(&self, validator: &PublicKey) {
+        tracing::warn!(%validator, "a validator is proven guilty: its streams are closed");
+        for peer in self.peers.of_key(validator) {
+            self.network.disconnect(peer);
+        }
+    }
+
+    fn offence(&self, culprit: Culprit, offence: Offence, detail: &'static str) {
         self.metrics.offence(offence);
         if offence == Offence::Replay {
             self.metrics.replay_rejected.inc();
         }
-        tracing::warn!(peer, %address, %offence, detail, validator, "offence");
-        let shared = self.peers.iter().any(|(other, standing)| *other != peer && standing.address == address);
-        self.guard.order(Order::Offence { peer, address, validator, shared, offence, detail: detail.to_owned() });
+        let Culprit { peer_id, address, validator, shared, .. } = culprit;
+        tracing::warn!(%peer_id, %address, %offence, detail, validator, shared, "offence");
+        self.guard.order(Order::Offence { culprit, offence, detail });
     }
 
     /// Carries out what the replica asks; a reason if the process must end.
@@ -398,15 +414,14 @@ impl Core {
                 Effect::Store { token, op } => self.store.store(token, op),
                 Effect::Load { token, load } => self.store.load(token, load),
                 Effect::Offence { peer, offence, detail } => {
-                    if let Some(standing) = self.peers.get(&peer.0) {
-                        let (address, validator) = (standing.address, standing.validator.is_some());
-                        self.offence(peer.0, address, validator, offence, detail);
+                    if let Some(culprit) = self.peers.culprit(peer.0) {
+                        self.offence(culprit, offence, detail);
                     }
                 }
                 Effect::CloseStreams { validator } => self.close_streams(&validator),
                 Effect::Evidence(evidence) => {
-                    self.metrics.offence(Offence::Equivocation);
                     tracing::warn!(key = %evidence.key, statement = ?evidence.first.0, "evidence of equivocation");
+                    self.equivocated(&evidence.key);
                     if let Err(error) = self.evidence.keep(&evidence) {
                         return Some(format!("evidence can't be kept: {error:#}"));
                     }
@@ -417,6 +432,17 @@ impl Core {
             }
         }
         None
+    }
+
+    /// A key is proven guilty: whoever proved to hold it committed the offence, over whichever connection the proof came.
+    fn equivocated(&self, key: &PublicKey) {
+        let culprits: Vec<Culprit> = self.peers.of_key(key).into_iter().filter_map(|peer| self.peers.culprit(peer)).collect();
+        if culprits.is_empty() {
+            self.metrics.offence(Offence::Equivocation);
+        }
+        for culprit in culprits {
+            self.offence(culprit, Offence::Equivocation, "two statements under one key in one view");
+        }
     }
 
     /// Queues a message. One that goes to many is encoded once: such effects come out one after the other.
@@ -488,7 +514,9 @@ impl Core {
                 }
             }
             Event::TransactionDropped(dropped) => {
-                tracing::info!(id = %dropped.id, reason = dropped.reason.as_str(), "transaction dropped");
+                let reason = dropped.reason.as_str();
+                tracing::info!(id = %dropped.id, reason, "transaction dropped");
+                self.shared.dropped.write().note(dropped.id, reason);
             }
             Event::SignRefused(statement) => tracing::warn!(?statement, "the signer refuses a statement"),
             Event::StorageBehind => tracing::error!("storage is older than the journal's cut: this node signs nothing"),

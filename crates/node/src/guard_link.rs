@@ -1,4 +1,4 @@
-//! The thread between the node and its guard: flows of admitted peers, bans for proven offences, the liveness beat, and what
+//! The thread between the node and its guard: flows of admitted peers, bans for proven offences, budgets in floods, the beat, and what
 //! the guard shows in return. A guard that is away is looked for again; the node goes on without it.
 
 use std::collections::BTreeMap;
@@ -9,32 +9,36 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use guard::policy::{Action, Policy, PolicyConfig, Subject};
+use api::metrics::Metrics;
+use guard::policy::{Action, Policy, Subject};
 use guard::protocol::{BanInfo, FlowKind, Protocol, Request, Response, Stats};
 use guard::{Client, ClientError, Maps, Prefix};
+use network::PeerId;
 use parking_lot::{Mutex, RwLock};
-use types::{Offence, PublicKey};
+use types::Offence;
+
+use crate::config::{FloodBudget, GuardConfig};
 
 /// Most orders waiting for the thread.
 const ORDERS_MAX: usize = 1_024;
 /// Between two beats; the guard lets known flows lapse after a multiple of it.
 const BEAT: Duration = Duration::from_secs(1);
+/// The guard's name for the budget of all strangers' handshakes.
+const HANDSHAKES: &str = "handshakes";
 /// Notes longer than this are cut; the guard refuses longer ones.
 const NOTE_BYTES_MAX: usize = 200;
 
-/// A peer as the guard knows it.
+/// A peer's connection as the guard knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flow {
-    /// Its handle in the network.
-    pub peer: u64,
     /// Remote address and port.
     pub address: SocketAddr,
     /// UDP (QUIC) or TCP.
     pub udp: bool,
     /// Its PeerId: the label of its row.
     pub label: String,
-    /// Whether it proved a validator key.
-    pub validator: Option<PublicKey>,
+    /// The part of the epoch's stake of the validator that it proved to be, in millionths; none: an ordinary peer.
+    pub stake_ppm: Option<u32>,
 }
 
 impl Flow {
@@ -43,9 +47,24 @@ impl Flow {
     }
 }
 
+/// Whom an offence is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Culprit {
+    /// Its handle in the network, if it stands still.
+    pub peer: Option<u64>,
+    /// Its transport identity.
+    pub peer_id: PeerId,
+    /// From where.
+    pub address: IpAddr,
+    /// Whether it is a validator of this epoch: those are disconnected, never banned.
+    pub validator: bool,
+    /// Whether other admitted peers share the address (NAT): then it is disconnected and limited, not banned.
+    pub shared: bool,
+}
+
 /// What the node tells the thread.
 pub enum Order {
-    /// A handshake is done.
+    /// A handshake is done, or the class of its flow has changed.
     Admitted(Flow),
     /// The connection is gone.
     Gone(Flow),
@@ -53,19 +72,35 @@ pub enum Order {
     Dialing(SocketAddr),
     /// A peer did what no honest node does.
     Offence {
-        /// Its handle.
-        peer: u64,
-        /// From where.
-        address: IpAddr,
-        /// Whether it is a validator: those are disconnected, never banned.
-        validator: bool,
-        /// Whether other admitted peers share the address (NAT): then it is disconnected only.
-        shared: bool,
+        /// Who.
+        culprit: Culprit,
         /// What.
         offence: Offence,
         /// A note for people.
-        detail: String,
+        detail: &'static str,
     },
+    /// A flood of handshakes goes on: strangers' budget of handshakes shall be smaller for a while.
+    Flood,
+}
+
+/// What ends a peer's connections: the network.
+pub trait Streams: Send {
+    /// Closes a peer; it may come again.
+    fn disconnect(&self, peer: u64);
+    /// Closes a peer, and takes neither it nor anybody new from its address for a while.
+    fn limit(&self, peer_id: PeerId, address: IpAddr, period: Duration);
+}
+
+impl Streams for network::Handle {
+    fn disconnect(&self, peer: u64) {
+        network::Handle::disconnect(self, peer);
+    }
+
+    fn limit(&self, peer_id: PeerId, address: IpAddr, period: Duration) {
+        if !network::Handle::limit(self, peer_id, address, period) {
+            tracing::warn!(%peer_id, %address, "the network is busy: a peer was not limited");
+        }
+    }
 }
 
 /// What the guard shows, as of its last answer.
@@ -112,9 +147,6 @@ impl View {
     }
 }
 
-/// What disconnects a peer.
-pub type Disconnect = Box<dyn Fn(u64) + Send>;
-
 /// The thread's mailbox.
 pub struct GuardLink {
     orders: Mutex<Option<SyncSender<Order>>>,
@@ -127,15 +159,18 @@ impl GuardLink {
     ///
     /// # Errors
     /// If the system gives no thread.
-    pub fn start(socket: Option<PathBuf>, disconnect: Disconnect) -> std::io::Result<GuardLink> {
+    pub fn start(config: &GuardConfig, streams: Box<dyn Streams>, metrics: Arc<Metrics>) -> std::io::Result<GuardLink> {
+        let socket = config.socket.clone();
         let (orders, receiver) = sync_channel(ORDERS_MAX);
         let why = if socket.is_some() { "not connected yet" } else { "no guard is configured" };
         let view = Arc::new(View::none(why));
         let worker = Worker {
             socket,
-            disconnect,
+            streams,
+            metrics,
             view: Arc::clone(&view),
-            policy: Policy::new(PolicyConfig::default()),
+            policy: Policy::new(config.policy.clone()),
+            flood: config.flood,
             client: None,
             flows: BTreeMap::new(),
             started: Instant::now(),
@@ -170,9 +205,11 @@ impl GuardLink {
 
 struct Worker {
     socket: Option<PathBuf>,
-    disconnect: Disconnect,
+    streams: Box<dyn Streams>,
+    metrics: Arc<Metrics>,
     view: Arc<View>,
     policy: Policy,
+    flood: FloodBudget,
     client: Option<Client>,
     flows: BTreeMap<(bool, SocketAddr), Flow>,
     started: Instant,
@@ -211,25 +248,45 @@ impl Worker {
                 let (class, label) = (FlowKind::Dialing, String::new());
                 self.ask(&Request::FlowAdd { protocol: Protocol::Udp, address: address.ip(), port: address.port(), class, label });
             }
-            Order::Offence { peer, address, validator, shared, offence, detail } => {
-                let now_ms = self.started.elapsed().as_millis() as u64;
-                let subject = Subject { address, validator, shared_by_others: shared };
-                match self.policy.report(now_ms, subject, offence, 1) {
-                    Action::Nothing => {}
-                    Action::Disconnect => (self.disconnect)(peer),
-                    Action::Ban { address, ttl_ms, offence } => {
-                        tracing::info!(%address, %offence, ttl_ms, detail, "ban");
-                        let note: String = detail.chars().take(NOTE_BYTES_MAX / 4).collect();
-                        self.ask(&Request::Ban { address: Prefix::host(address), ttl_ms, offence, note });
-                        (self.disconnect)(peer);
-                    }
-                }
+            Order::Offence { culprit, offence, detail } => self.judge(&culprit, offence, detail),
+            Order::Flood => self.squeeze(),
+        }
+    }
+
+    fn judge(&mut self, culprit: &Culprit, offence: Offence, detail: &str) {
+        let now_ms = self.started.elapsed().as_millis() as u64;
+        let Culprit { peer, peer_id, address, validator, shared } = *culprit;
+        let subject = Subject { address, validator, shared_by_others: shared };
+        let action = self.policy.report(now_ms, subject, offence, 1);
+        match action {
+            Action::Nothing => {}
+            Action::Disconnect => peer.into_iter().for_each(|peer| self.streams.disconnect(peer)),
+            Action::Limit { ttl_ms, offence } => {
+                tracing::info!(%address, %peer_id, %offence, ttl_ms, detail, "limited: others share the address");
+                self.metrics.peers_limited.inc();
+                self.streams.limit(peer_id, address, Duration::from_millis(ttl_ms));
+            }
+            Action::Ban { address, ttl_ms, offence } => {
+                tracing::info!(%address, %offence, ttl_ms, detail, "ban");
+                let note: String = detail.chars().take(NOTE_BYTES_MAX / 4).collect();
+                self.ask(&Request::Ban { address: Prefix::host(address), ttl_ms, offence, note });
+                peer.into_iter().for_each(|peer| self.streams.disconnect(peer));
             }
         }
     }
 
+    /// Asks for a smaller budget of strangers' handshakes. The guard gives it back by itself, also if this node dies meanwhile.
+    fn squeeze(&mut self) {
+        let FloodBudget { rate, burst, for_ms } = self.flood;
+        let request = Request::Budget { name: HANDSHAKES.to_owned(), rate, burst, for_ms: Some(for_ms) };
+        if self.ask(&request).is_some() {
+            self.metrics.handshake_budget_squeezes.inc();
+            tracing::info!(rate, burst, for_ms, "strangers' handshakes have a smaller budget");
+        }
+    }
+
     fn announce(&mut self, flow: &Flow) {
-        let class = if flow.validator.is_some() { FlowKind::Floor } else { FlowKind::Known };
+        let class = if flow.stake_ppm.is_some() { FlowKind::Floor } else { FlowKind::Known };
         let (address, port) = (flow.address.ip(), flow.address.port());
         self.ask(&Request::FlowAdd { protocol: protocol(flow.udp), address, port, class, label: flow.label.clone() });
     }

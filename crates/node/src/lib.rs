@@ -12,6 +12,8 @@
 //! verify      the signature pool
 //! evidence    proofs against validator keys, kept on disk
 //! guard_link  the thread that speaks with the kernel guard
+//! standing    who stands, and who of them is a validator
+//! dropped     why transactions got no receipt
 //! backend     what the API asks
 //! doctor      what this machine lets the node do and see
 //! ```
@@ -23,9 +25,11 @@ pub mod cli;
 pub mod config;
 pub mod core;
 pub mod doctor;
+pub mod dropped;
 pub mod evidence;
 pub mod guard_link;
 pub mod home;
+pub mod standing;
 mod start;
 pub mod store;
 pub mod verify;

@@ -115,13 +115,11 @@ fn network_config(config: &Config, validators: Vec<types::PublicKey>) -> Result<
         let parsed = texts.iter().map(|text| text.parse().with_context(|| format!("{key}: {text}")));
         parsed.collect::<Result<Vec<_>>>()
     };
-    let limits = network::Limits { peers_max: config.peers_max, ..network::Limits::default() };
-    let limits = network::Limits { strangers_max: limits.strangers_max.min(limits.peers_max), ..limits };
     Ok(network::Config {
         listen: parse("network.listen", &config.listen)?,
         peers: parse("network.peers", &config.peers)?,
         validators,
-        limits,
+        limits: config.limits.clone(),
     })
 }
 
@@ -148,12 +146,8 @@ fn assemble(config: &Config, started: Instant, runtime: &tokio::runtime::Runtime
     let (verdicts, verdict_inputs) = mpsc::channel(core::VERDICTS_MAX);
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let pool = Pool::start(if cores > 2 { cores - 1 } else { cores })?;
-    let disconnect = {
-        let network = network.clone();
-        Box::new(move |peer| network.disconnect(peer))
-    };
-    let guard = Arc::new(GuardLink::start(config.guard_socket.clone(), disconnect)?);
     let metrics = Arc::new(Metrics::new());
+    let guard = Arc::new(GuardLink::start(&config.guard, Box::new(network.clone()), Arc::clone(&metrics))?);
     let evidence = EvidenceStore::open(&config.data_dir.join("evidence"))?;
     let view = Arc::clone(guard.view());
     let parts = Parts {

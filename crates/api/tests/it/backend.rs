@@ -179,7 +179,7 @@ impl Backend for Frozen {
             proof.receipt.fee.0 += 1;
         }
         let status = if receipt.is_some() { TransactionStatus::Final } else { TransactionStatus::Unknown };
-        Ok(TransactionInfo { id, status, receipt: proof.as_ref().map(|proof| proof.receipt).or(receipt), proof })
+        Ok(TransactionInfo { id, status, dropped: None, receipt: proof.as_ref().map(|proof| proof.receipt).or(receipt), proof })
     }
 
     async fn account(&self, address: Address) -> Result<AccountInfo, BackendError> {

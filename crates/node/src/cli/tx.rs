@@ -102,6 +102,9 @@ fn wait_final(client: &Client, id: &str, wait: Duration) -> Result<TransactionIn
         if info.status == TransactionStatus::Final {
             return Ok(info);
         }
+        if let Some(reason) = info.dropped {
+            bail!("{id} was dropped: {reason}");
+        }
         if start.elapsed() > wait {
             bail!("{id} is not final after {} s (status {:?})", wait.as_secs(), info.status);
         }
