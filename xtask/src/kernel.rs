@@ -1,4 +1,4 @@
-//! `cargo xtask kernel build|verify`: from `kernel/` to the stripped, committed object, bit for bit.
+//! `cargo xtask kernel build|verify`: from `kernel/` to the stripped, committed objects, bit for bit.
 //!
 //! What makes it reproducible:
 //! - The sources are copied into a stage whose root is the cargo workspace. A path dependency outside the workspace would put the
@@ -8,7 +8,7 @@
 //!   hidden from it: their names are in the prebuilt core and can't be remapped.
 //! - Debug sections are stripped; BTF stays.
 //!
-//! `objects.lock` holds the hash of the object, of the sources it was built from, and the tools' versions.
+//! `objects.lock` holds the hash of each object, of the sources they were built from, and the tools' versions.
 
 mod toolchain;
 
@@ -39,7 +39,8 @@ pub enum Task {
 }
 
 const OBJECTS: &str = "crates/guard/objects";
-const OBJECT: &str = "guard.o";
+/// The objects; each is the binary of the same name.
+const PROGRAMS: [&str; 2] = ["egress", "guard"];
 const LOCK: &str = "objects.lock";
 
 /// What is copied to the stage and hashed, relative to the root.
@@ -69,12 +70,14 @@ struct Object {
 pub fn run(task: Task, root: &Path) -> anyhow::Result<()> {
     match task {
         Task::Build => {
-            let (object, lock) = build(root)?;
+            let (objects, lock) = build(root)?;
             let folder = root.join(OBJECTS);
             fs::create_dir_all(&folder)?;
-            fs::write(folder.join(OBJECT), &object)?;
+            for (name, object) in &objects {
+                fs::write(folder.join(name), object)?;
+                println!("{OBJECTS}/{name}: {} bytes, sha256 {}", object.len(), lock.object[name].sha256);
+            }
             fs::write(folder.join(LOCK), lock_text(&lock)?)?;
-            println!("{OBJECTS}/{OBJECT}: {} bytes, sha256 {}", object.len(), lock.object[OBJECT].sha256);
             Ok(())
         }
         Task::Budget => budget(root),
@@ -97,22 +100,26 @@ fn verify(root: &Path, hashes_only: bool) -> anyhow::Result<()> {
     let folder = root.join(OBJECTS);
     let text = fs::read_to_string(folder.join(LOCK)).with_context(|| format!("reading {OBJECTS}/{LOCK}"))?;
     let lock: Lock = toml::from_str(&text).with_context(|| format!("{OBJECTS}/{LOCK} can't be read"))?;
-    let committed = fs::read(folder.join(OBJECT))?;
-    let entry = lock.object.get(OBJECT).with_context(|| format!("{LOCK} has no entry for {OBJECT}"))?;
-    ensure!(
-        entry.sha256 == hash(&committed),
-        "{OBJECTS}/{OBJECT} is not the object that {LOCK} names; run: cargo xtask kernel build"
-    );
-    ensure!(
-        entry.sources_sha256 == sources_hash(root)?,
-        "kernel/ has changed since {OBJECT} was built; run: cargo xtask kernel build"
-    );
+    let sources = sources_hash(root)?;
+    let mut committed = BTreeMap::new();
+    for name in PROGRAMS.map(object_name) {
+        let object = fs::read(folder.join(&name)).with_context(|| format!("reading {OBJECTS}/{name}"))?;
+        let entry = lock.object.get(&name).with_context(|| format!("{LOCK} has no entry for {name}"))?;
+        ensure!(
+            entry.sha256 == hash(&object),
+            "{OBJECTS}/{name} is not the object that {LOCK} names; run: cargo xtask kernel build"
+        );
+        ensure!(entry.sources_sha256 == sources, "kernel/ has changed since {name} was built; run: cargo xtask kernel build");
+        committed.insert(name, object);
+    }
     if hashes_only {
-        println!("{OBJECT}: hashes match (not rebuilt)");
+        println!("{}: hashes match (not rebuilt)", PROGRAMS.map(object_name).join(", "));
         return Ok(());
     }
     let (rebuilt, now) = build(root)?;
     if rebuilt != committed {
+        let differs: Vec<&str> =
+            rebuilt.iter().filter(|(name, object)| committed.get(*name) != Some(object)).map(|(name, _)| name.as_str()).collect();
         let different = now.tools.iter().filter(|(tool, version)| lock.tools.get(*tool) != Some(version));
         let tools: Vec<String> = different
             .map(|(tool, version)| {
@@ -120,14 +127,20 @@ fn verify(root: &Path, hashes_only: bool) -> anyhow::Result<()> {
             })
             .collect();
         let why = if tools.is_empty() { "the same tools made another object".to_string() } else { tools.join("; ") };
-        anyhow::bail!("a rebuild of {OBJECT} differs from the committed one ({why})");
+        anyhow::bail!("a rebuild of {} differs from the committed one ({why})", differs.join(", "));
     }
-    println!("{OBJECT}: rebuilt bit for bit, sha256 {}", entry.sha256);
+    for (name, entry) in &lock.object {
+        println!("{name}: rebuilt bit for bit, sha256 {}", entry.sha256);
+    }
     Ok(())
 }
 
-/// Builds the object; its bytes and what the lock says about them.
-fn build(root: &Path) -> anyhow::Result<(Vec<u8>, Lock)> {
+fn object_name(program: &str) -> String {
+    format!("{program}.o")
+}
+
+/// Builds the objects; their bytes by name, and what the lock says about them.
+fn build(root: &Path) -> anyhow::Result<(BTreeMap<String, Vec<u8>>, Lock)> {
     let toolchain = toolchain::find()?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     let stage = root.join(&target).join("kernel-stage");
@@ -147,14 +160,19 @@ fn build(root: &Path) -> anyhow::Result<(Vec<u8>, Lock)> {
         .env_remove("RUSTC_WRAPPER");
     let status = cargo.status().context("running cargo for the BPF target")?;
     ensure!(status.success(), "the kernel programs do not build");
-    let stripped = stage.join(OBJECT);
-    let built = output.join("bpfel-unknown-none/release/guard");
-    let status = Command::new(&toolchain.strip).arg("-g").arg("-o").arg(&stripped).arg(&built).status()?;
-    ensure!(status.success(), "{} failed", toolchain.strip);
-    let object = fs::read(&stripped)?;
-    let entry = Object { sha256: hash(&object), bytes: object.len(), sources_sha256: sources_hash(root)? };
-    let lock = Lock { object: [(OBJECT.to_string(), entry)].into(), tools: toolchain.versions()? };
-    Ok((object, lock))
+    let (mut objects, mut entries) = (BTreeMap::new(), BTreeMap::new());
+    for program in PROGRAMS {
+        let name = object_name(program);
+        let stripped = stage.join(&name);
+        let built = output.join("bpfel-unknown-none/release").join(program);
+        let status = Command::new(&toolchain.strip).arg("-g").arg("-o").arg(&stripped).arg(&built).status()?;
+        ensure!(status.success(), "{} failed", toolchain.strip);
+        let object = fs::read(&stripped)?;
+        let entry = Object { sha256: hash(&object), bytes: object.len(), sources_sha256: sources_hash(root)? };
+        entries.insert(name.clone(), entry);
+        objects.insert(name, object);
+    }
+    Ok((objects, Lock { object: entries, tools: toolchain.versions()? }))
 }
 
 /// Copies the sources. The output folder inside the stage stays, so a second build is quick.

@@ -321,8 +321,32 @@ pub struct Stats {
     pub latency_tcp: LatencyInfo,
     /// UDP: arrival in XDP to the return of a receiving call on that port.
     pub latency_udp: LatencyInfo,
+    /// The egress guard; null where none was asked for.
+    pub egress: Option<EgressInfo>,
     /// Rows with an owner; empty in `status`.
     pub rows: Vec<RowInfo>,
+}
+
+/// Dials into one range.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EgressCount {
+    /// Refused with EPERM.
+    pub denied: u64,
+    /// That `enforce` would have refused.
+    pub would_deny: u64,
+}
+
+/// The egress guard's state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EgressInfo {
+    /// The control group that it guards.
+    pub cgroup: String,
+    /// Prefixes that may be dialed all the same.
+    pub allowed: Vec<Prefix>,
+    /// Whether the loopback ranges may be dialed.
+    pub loopback: bool,
+    /// By range, zeros included.
+    pub ranges: BTreeMap<String, EgressCount>,
 }
 
 /// One map of the answer to `maps`, in the order of the descriptors.

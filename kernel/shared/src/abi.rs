@@ -30,6 +30,8 @@ pub const BITS6_WORDS: u32 = 1 << 16;
 pub const HOST_WORDS: u32 = 1 << 10;
 /// Validators' addresses in each of the two tables (v4, v6).
 pub const VALIDATORS_MAX: u32 = 1024;
+/// Prefixes that the egress guard allows, in each of the two tries (v4, v6).
+pub const EGRESS_ALLOWED_MAX: u32 = 256;
 /// Bytes of the event ring.
 pub const EVENTS_BYTES: u32 = 1 << 18;
 /// Slots of the counter array: reasons, would-be drops of shadow mode, then the guard's own.
@@ -52,10 +54,10 @@ pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
 
 /// The text that the ABI hash is made of: any change of layout, size or meaning changes it.
-pub const ABI_TEXT: &str = "ebpf-guard abi 2: control 8x24 (4 enforce deadline, 8 budgets); ports 3072x8; hosts 8x1024; flow4 8->48 x4096; flow6 24->48 x4096; \
+pub const ABI_TEXT: &str = "ebpf-guard abi 3: control 8x24 (4 enforce deadline, 8 budgets); ports 3072x8; hosts 8x1024; flow4 8->48 x4096; flow6 24->48 x4096; \
 ban4 4->32 x16384; ban6 8->32 x16384; range4 8->32 x4096; range6 20->32 x4096; \
 validator4 4->40 x1024; validator6 16->40 x1024; strangers 16 x81922 (4x16384 sources, 4x4096 prefixes, 2 totals); bits4 8x262144; bits6 8x65536 (fibonacci of /48, 22 bits); \
-counters 16 x256 x cpus; rows 64 x1024 x cpus; latency 8 x2x64 x cpus; stamps 16 x1408; events 64 ring 262144";
+counters 16 x256 x cpus; rows 64 x1024 x cpus; latency 8 x2x64 x cpus; stamps 16 x1408; events 64 ring 262144; egress4 8->1 x256; egress6 20->1 x256; egress 8 x16 x cpus";
 
 /// An IPv4 flow: who speaks to us from where.
 ///
@@ -378,7 +380,7 @@ mod tests {
     /// The hash is a name that outlives a process: a change of it is a change of the ABI, and its own commit.
     #[test]
     fn the_abi_is_frozen() {
-        assert_eq!(abi_hash(2), 0x9b01_a5cf_e4e7_153b);
+        assert_eq!(abi_hash(2), 0x34e6_ce78_65b0_1c4e);
         assert_ne!(abi_hash(2), abi_hash(4));
     }
 }

@@ -13,6 +13,7 @@ pub mod account;
 pub mod ban;
 pub mod bucket;
 pub mod control;
+pub mod egress;
 #[cfg(any(test, feature = "model"))]
 pub mod golden;
 mod half;

@@ -7,7 +7,9 @@ use guard::{
     kernel::{
         Guard, Options,
         attach::Preference,
-        bpffs, caps, events,
+        bpffs, caps,
+        egress::EgressOptions,
+        events,
         flows::{Budget, Budgets},
         server,
     },
@@ -67,6 +69,18 @@ pub struct Run {
     /// `ebpf-guard budgets` lists the names. Default: what an adopted guard had, else generous ones.
     #[arg(long, value_delimiter = ',', value_parser = budget)]
     budget: Vec<(strangers::Budget, Budget)>,
+    /// Keep the processes of --cgroup from dialing private, link-local, documentation and other special ranges. Follows the mode: shadow only counts.
+    #[arg(long, requires = "cgroup")]
+    egress: bool,
+    /// The node's control group, a directory of cgroup2.
+    #[arg(long)]
+    cgroup: Option<PathBuf>,
+    /// Prefixes that may be dialed all the same.
+    #[arg(long, value_delimiter = ',', requires = "egress")]
+    egress_allow: Vec<Prefix>,
+    /// Forbid the loopback ranges too: they never leave the host, so they are allowed otherwise.
+    #[arg(long, requires = "egress")]
+    egress_no_loopback: bool,
     /// Descriptor to write "ready" to once the filter is attached and the socket answers.
     #[arg(long)]
     ready_fd: Option<i32>,
@@ -87,6 +101,8 @@ impl Run {
         if let Some(path) = &self.netns {
             enter(path).with_context(|| format!("entering network namespace {}", path.display()))?;
         }
+        let (allow, loopback) = (self.egress_allow, !self.egress_no_loopback);
+        let egress = self.cgroup.filter(|_| self.egress).map(|cgroup| EgressOptions { cgroup, allow, loopback });
         let options = Options {
             interface: self.iface,
             protect: self.protect.iter().map(|port| (port.protocol, port.number)).collect(),
@@ -100,6 +116,7 @@ impl Run {
             event_shift: self.event_shift,
             budgets: Budgets::default(),
             strangers: self.budget,
+            egress,
         };
         // Mounts, directories and the socket first: afterwards the right to make them is given up.
         let prepared = Guard::prepare(&options)?;

@@ -65,6 +65,11 @@ pub fn status(stats: &Stats, json: bool) -> anyhow::Result<()> {
             writeln!(out, "{what:<10} {reason:<22} {packets:>14}")?;
         }
     }
+    for (range, count) in
+        stats.egress.iter().flat_map(|egress| &egress.ranges).filter(|(_, count)| count.denied + count.would_deny > 0)
+    {
+        writeln!(out, "egress     {range:<22} {:>14} denied {:>14} would be", count.denied, count.would_deny)?;
+    }
     latency(&mut out, "tcp", &stats.latency_tcp)?;
     latency(&mut out, "udp", &stats.latency_udp)?;
     for row in &stats.rows {

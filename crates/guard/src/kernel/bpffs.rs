@@ -87,11 +87,15 @@ pub fn remove_link(pin: &Path) -> io::Result<()> {
     fs::remove_file(pin)
 }
 
-/// Removes an instance's directory: the link first, so that the filter is off before its maps lose their names.
+/// Removes an instance's directory: links first, so that filter and egress guard are off before their maps lose their names.
 pub fn remove(directory: &Path) -> io::Result<()> {
-    remove_link(&directory.join("link"))?;
-    for entry in fs::read_dir(directory)? {
-        fs::remove_file(entry?.path())?;
+    let entries = || fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<PathBuf>>>();
+    let is_link = |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"link"));
+    for link in entries()?.iter().filter(|path| is_link(path)) {
+        remove_link(link)?;
+    }
+    for path in entries()? {
+        fs::remove_file(path)?;
     }
     fs::remove_dir(directory)
 }

@@ -5,6 +5,7 @@ use super::{
     bans::{self, Bans},
     bpffs, budgets,
     clock::{Clock, unix_ms},
+    egress::{self, Egress, EgressError, EgressOptions},
     events::Hub,
     flows::{Announcement, Budget, Budgets, FlowError, FlowKey, Flows},
     load::{self, LoadError},
@@ -66,6 +67,8 @@ pub struct Options {
     pub budgets: Budgets,
     /// Budgets of strangers; one that is not named keeps its adopted value, and has its default in a new guard.
     pub strangers: Vec<(StrangerBudget, Budget)>,
+    /// What keeps the node from dialing special ranges, if anything.
+    pub egress: Option<EgressOptions>,
 }
 
 /// Why a guard can't start.
@@ -91,6 +94,9 @@ pub enum GuardError {
     /// A map.
     #[error(transparent)]
     Table(#[from] TableError),
+    /// The egress guard.
+    #[error(transparent)]
+    Egress(#[from] EgressError),
     /// Counters can't be mapped.
     #[error(transparent)]
     Reader(#[from] ReaderError),
@@ -109,6 +115,7 @@ pub enum GuardError {
 pub struct Prepared {
     directory: PathBuf,
     present: Option<(u32, String)>,
+    group: Option<std::fs::File>,
 }
 
 /// A request that was refused.
@@ -162,6 +169,7 @@ pub struct Guard {
     bans: Bans,
     flows: Flows,
     hub: Arc<Hub>,
+    egress: Option<Egress>,
     cpus: u32,
     ifindex: u32,
     adopted: bool,
@@ -179,13 +187,14 @@ impl Guard {
         let failed = |source| GuardError::Directory { path: directory.clone(), source };
         bpffs::ensure(&options.bpffs).map_err(failed)?;
         let present = attach::present(&options.interface)?;
+        let group = options.egress.as_ref().map(|options| egress::open(&options.cgroup)).transpose()?;
         std::fs::create_dir_all(&directory).map_err(failed)?;
-        Ok(Prepared { directory, present })
+        Ok(Prepared { directory, present, group })
     }
 
     /// Loads or adopts, writes the configuration, attaches. Order: tables are complete before the first packet is judged by them.
     pub fn start(options: Options, prepared: Prepared, hub: Arc<Hub>) -> Result<Guard, GuardError> {
-        let Prepared { directory, present } = prepared;
+        let Prepared { directory, present, group } = prepared;
         let ifindex = attach::ifindex(&options.interface)?;
         let cpus = load::cpus()?;
         let had_maps = directory.join("CONTROL").exists();
@@ -217,6 +226,10 @@ impl Guard {
             .into_iter()
             .filter(|other| *other != directory)
             .collect();
+        let egress = match options.egress.clone().zip(group.as_ref()) {
+            Some((wanted, group)) => Some(Egress::start(wanted, group, &directory, &older)?),
+            None => None,
+        };
         let program = object.guard.as_fd();
         let attached = match attach::attach(program, &options.interface, options.xdp, &directory, &older, present.as_ref()) {
             Ok(attached) => attached,
@@ -242,6 +255,7 @@ impl Guard {
             bans,
             flows,
             hub,
+            egress,
             cpus,
             ifindex,
             adopted: attached.adopted,
@@ -274,7 +288,7 @@ impl Guard {
 
     /// Takes the filter off and removes all pins. The guard is of no use afterwards.
     pub fn detach(&mut self) -> Result<(), AttachError> {
-        self._link = None;
+        (self._link, self.egress) = (None, None);
         attach::detach(&self.options.bpffs, &self.options.instance).map(drop)
     }
 
@@ -531,6 +545,7 @@ impl Guard {
             latency_lapsed: self.counters.slot(SLOT_LATENCY_LAPSED).packets,
             latency_tcp: self.counters.latency(0, tcp),
             latency_udp: self.counters.latency(1, udp),
+            egress: self.egress.as_ref().map(Egress::info),
             rows: if rows { self.flows.list(&self.counters) } else { Vec::new() },
         })
     }

@@ -7,6 +7,7 @@ pub mod btf;
 pub mod budgets;
 pub mod caps;
 pub mod clock;
+pub mod egress;
 pub mod events;
 pub mod flows;
 pub mod guard;

@@ -129,6 +129,7 @@ pub fn pin(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
 #[repr(C)]
 struct LinkCreate {
     program: u32,
+    /// Or the control group's descriptor: both are the target.
     ifindex: u32,
     attach_type: u32,
     flags: u32,
@@ -139,6 +140,14 @@ struct LinkCreate {
 pub fn link_xdp(program: BorrowedFd<'_>, ifindex: u32, flags: u32) -> io::Result<OwnedFd> {
     let mut attribute = LinkCreate { program: program.as_raw_fd() as u32, ifindex, attach_type: ATTACH_XDP, flags, rest: [0; 6] };
     let fd = bpf(LINK_CREATE, &mut attribute)?;
+    // SAFETY: a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Attaches a program to a control group; others there stay. `attach_type`: of `enum bpf_attach_type`.
+pub fn link_cgroup(program: BorrowedFd<'_>, group: BorrowedFd<'_>, attach_type: u32) -> io::Result<OwnedFd> {
+    let (program, ifindex) = (program.as_raw_fd() as u32, group.as_raw_fd() as u32);
+    let fd = bpf(LINK_CREATE, &mut LinkCreate { program, ifindex, attach_type, flags: 0, rest: [0; 6] })?;
     // SAFETY: a new descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
@@ -178,13 +187,24 @@ struct InfoByFd {
     info: u64,
 }
 
-/// Reads an XDP link's info.
-pub fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
-    // struct bpf_link_info: type, id, prog_id, padding, then a union that starts with xdp.ifindex.
+/// `struct bpf_link_info`: type, id, prog_id, padding, then a union by type.
+fn raw_link_info(link: BorrowedFd<'_>) -> io::Result<[u32; 32]> {
     let mut info = [0u32; 32];
     let mut attribute = InfoByFd { fd: link.as_raw_fd() as u32, length: size_of_val(&info) as u32, info: info.as_mut_ptr() as u64 };
     bpf(OBJ_GET_INFO_BY_FD, &mut attribute)?;
+    Ok(info)
+}
+
+/// Reads an XDP link's info: its union starts with the interface.
+pub fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
+    let info = raw_link_info(link)?;
     Ok(LinkInfo { program_id: info[2], ifindex: info[4] })
+}
+
+/// The id of a cgroup link's control group (the inode of its directory); 0 when that is gone.
+pub fn link_cgroup_id(link: BorrowedFd<'_>) -> io::Result<u64> {
+    let info = raw_link_info(link)?;
+    Ok(info[4] as u64 | (info[5] as u64) << 32)
 }
 
 #[repr(C)]

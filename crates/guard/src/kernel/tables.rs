@@ -68,7 +68,8 @@ pub struct Table {
 }
 
 impl Table {
-    fn open(directory: &Path, name: &'static str) -> Result<Table, TableError> {
+    /// Opens a pin.
+    pub fn open(directory: &Path, name: &'static str) -> Result<Table, TableError> {
         let fd = sys::open_pin(&directory.join(name), 0).map_err(|source| TableError::Kernel { map: name, source })?;
         Ok(Table { name, fd })
     }

@@ -3,6 +3,7 @@
 
 mod bans;
 mod differential;
+mod egress;
 mod golden;
 mod life;
 mod modes;
