@@ -64,7 +64,8 @@ bench: ## The figures of the README, on this machine.
 	$(build)
 	@$(CARGO_TARGET_DIR)/debug/ebpf-lab devnet --duration 60 --tps 500 $(ARGS)
 
-bench-guard: ## What the kernel guard costs, as ratios: target/bench/guard.json.
+bench-guard: ## What the kernel guard costs, beside others: target/bench/guard.json.
+	@scripts/setup.sh --bench
 	$(compiler) $(CARGO) run -q -p xtask --locked -- bench-guard
 
 jupyter: ## JupyterLab with the lessons, on loopback.

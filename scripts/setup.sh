@@ -4,6 +4,7 @@
 #
 #   scripts/setup.sh             to build and run (make devnet)
 #   scripts/setup.sh --kernel    also the toolchain that rebuilds the BPF objects (cargo xtask kernel build|verify)
+#   scripts/setup.sh --bench     also what the guard is compared with (make bench-guard)
 #   scripts/setup.sh --python    also a Python with an Ed25519 package for the foreign verifier, in $EBPF_VENV
 set -euo pipefail
 
@@ -11,12 +12,13 @@ RUST_MIN=95          # 1.95: rust-version in Cargo.toml
 BPF_LINKER=0.13.0    # the version in objects.lock
 LLVM=22              # the LLVM that bpf-linker and Debian's rustc-web share
 
-kernel=no python=no
+kernel=no python=no bench=no
 for option in "$@"; do
     case "$option" in
         --kernel) kernel=yes ;;
+        --bench) bench=yes ;;
         --python) python=yes ;;
-        *) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 2 ;;
+        *) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2 ;;
     esac
 done
 
@@ -41,6 +43,7 @@ rust_ok() {
     [ -n "$minor" ] && [ "$minor" -ge "$RUST_MIN" ] && have rustc
 }
 libclang() { compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null; }
+xdp_filter() { compgen -G '/usr/lib/*/bpf/xdpfilt_alw_all.o' >/dev/null; }
 venv_module() { /usr/bin/python3 -c 'import venv, ensurepip' 2>/dev/null; }
 
 need g++ "compiles RocksDB" have g++
@@ -66,6 +69,12 @@ if [ "$kernel" = yes ]; then
     need zlib1g-dev "LLVM's libraries need it" installed zlib1g-dev
     need libzstd-dev "LLVM's libraries need it" installed libzstd-dev
     need bpftool "to look at loaded programs and maps" test -x /usr/sbin/bpftool
+fi
+if [ "$bench" = yes ]; then
+    need nftables "drops the same flood at ingress" test -x /usr/sbin/nft
+    need iptables "drops the same flood in its table raw" test -x /usr/sbin/iptables-legacy
+    need xdp-tools "brings xdp-filter's programs" xdp_filter
+    need ethtool "gives a veth pair a NAPI" test -x /usr/sbin/ethtool
 fi
 if [ "$python" = yes ]; then
     need python3 "runs the foreign verifier" test -x /usr/bin/python3

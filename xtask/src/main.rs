@@ -25,7 +25,7 @@ enum Task {
     },
     /// The house's rules: module docs, sizes of files and functions, banned text, links, manifests.
     Tidy,
-    /// The guard's figures: ratios of the kernel's own timings, into target/bench/guard.json. Needs root.
+    /// The guard's figures, beside what was promised; into target/bench/guard.json. Needs root.
     BenchGuard,
     /// The dependency table: which package may depend on which, and what it must never contain.
     CheckDeps,

@@ -27,7 +27,7 @@ pub mod strangers;
 mod verdict;
 mod word;
 
-pub use packet::{IpHeader, Packet, Parsed, Ports, parse_v4, parse_v6};
+pub use packet::{Family, IpHeader, Packet, Parsed, Ports, family, parse_v4, parse_v6};
 pub use reason::{REASON_SLOTS, Reason};
 pub use verdict::{Tables, Verdict, inspect};
 pub use word::Word;
