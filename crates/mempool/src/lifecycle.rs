@@ -51,7 +51,7 @@ impl Mempool {
     }
 
     /// Takes a batch that is verified and durable: synced, before anybody hears of it. Also at start, for what storage holds.
-    /// False if it is of no use (held, executed, or not citable any more).
+    /// False if it is of no use (held, executed, or not citable any more); then see [`Mempool::give_back`].
     pub fn hold(&mut self, batch: Arc<Batch>) -> bool {
         let id = batch.id();
         let own = self.me.is_some_and(|me| me == batch.header.author);
@@ -65,11 +65,26 @@ impl Mempool {
         if self.chain.is_cited(&id) || batch.header.expiry <= self.chain.tip().height {
             return false;
         }
+        // While it was verified and stored, its epoch may have ended twice, or the own seat with it.
+        let seated = self.epoch.seat(&batch.header.author).is_some();
+        if batch.header.epoch.next() < self.epoch.record.epoch || (own && !seated) {
+            return false;
+        }
         if own {
             self.adopt(&batch, id);
         }
         let mine = self.me.and_then(|me| self.epoch.seat(&me));
         self.store.hold(batch, mine, &self.epoch.set)
+    }
+
+    /// An own batch that [`Mempool::hold`] did not take: what it packed goes back in line, or is dropped if it is too late for it. Nothing
+    /// happens to one that is held.
+    pub fn give_back(&mut self, batch: &Batch, now: Tick) -> Vec<Dropped> {
+        let mut dropped = Vec::new();
+        if self.store.get(&batch.id()).is_none() {
+            self.take_back(batch, now, &mut dropped);
+        }
+        dropped
     }
 
     /// The pool knows what own batches hold also after a restart, so that none of it is lost without a reason.

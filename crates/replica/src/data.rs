@@ -198,10 +198,15 @@ impl<D: signer::Disk> Replica<D> {
             let id = batch.id();
             self.storing.under_way.remove(&id);
             let own = self.me == Some(batch.header.author);
-            if self.mempool.hold(Arc::clone(&batch)) {
+            let held = self.mempool.hold(Arc::clone(&batch));
+            if held {
                 self.judge_again();
+            } else {
+                for dropped in self.mempool.give_back(&batch, now) {
+                    self.event(Event::TransactionDropped(dropped));
+                }
             }
-            if own {
+            if own && held {
                 self.event(Event::BatchMade { id, transactions: batch.transactions.len() });
                 let to: Vec<Peer> = self.peers.validators(&self.epoch.set).collect();
                 self.send_all(to, Message::Batch(batch));

@@ -444,3 +444,36 @@ fn a_memo_is_bounded_at_admission() {
     assert!(matches!(refused, SubmitError::Invalid(TransactionError::MemoOversize { .. })));
     assert_eq!((refused.as_str(), refused.retry_after_ms()), ("invalid", None));
 }
+
+/// What a batch packed is not lost with the epochs that ended while it was stored.
+#[test]
+fn a_batch_that_was_stored_for_too_long_gives_back_what_it_packed() {
+    let params = types::Params { batch_life: 12, ..params() };
+    let genesis = genesis(4, 4, &params);
+    let mut node = Node::new(&genesis, 0, Config::default());
+    let kept = node.submit(transfer(node.chain, 0, 0, 12), Tick(0)).unwrap();
+    let late = node.submit(transfer(node.chain, 1, 0, 5), Tick(0)).unwrap();
+    let draft = node.mempool.pack(&node.ledger, LATER).draft.unwrap();
+    let signature = node.key.sign(&draft.header.signing_bytes());
+    let batch = Arc::new(draft.sign(signature));
+    let blocks = |node: &mut Node, count: usize| {
+        for _ in 0..count {
+            let (parent, view) =
+                (node.mempool.tip().hash, View(u64::from(node.mempool.tip().height.next() != node.record.first_height)));
+            let height = node.mempool.tip().height.next();
+            let block = Arc::new(node.build_on(parent, view, START.plus(100 + height.0)).unwrap());
+            node.finalize(&block, LATER);
+        }
+    };
+    blocks(&mut node, 8);
+    assert_eq!(node.record.epoch, Epoch(2));
+    assert!(batch.header.expiry > Height(8), "not expired");
+    assert!(!node.mempool.hold(Arc::clone(&batch)), "its epoch ended twice");
+    let dropped = node.mempool.give_back(&batch, LATER);
+    assert_eq!(dropped, [Dropped { id: late, reason: DropReason::Expired }]);
+    assert_eq!((node.mempool.status().own_batches, node.mempool.status().waiting), (0, 1));
+    let again = node.pack(Tick(LATER.0 * 2)).unwrap();
+    assert_eq!(again.transactions.iter().map(SignedTransaction::id).collect::<Vec<_>>(), [kept]);
+    assert_eq!(node.mempool.give_back(&again, LATER), [], "nothing happens to one that is held");
+    assert_eq!(node.mempool.status().waiting, 0);
+}
