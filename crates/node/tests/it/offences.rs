@@ -1,0 +1,267 @@
+//! A whole node and a peer that misbehaves: each offence that messages can commit is counted under its name; no honest mistake is
+//! counted as one. What a lane's bytes can commit (oversize, garbage, too many messages) is tested where they are read, in `network`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use api::info::BlockInfo;
+use network::{Event, Keypair, Multiaddr};
+use types::{
+    AccountKey, Action, Amount, Block, BlockHash, ChainId, Epoch, Hash, Height, Hello, Kind, Message, Nonce, Offence,
+    ProofOfValidator, Proposal, SignedStatement, SignedTransaction, Stake, Statement, Status, Transaction, View, Vote,
+    WIRE_VERSION,
+};
+
+use crate::process::{Node, await_that, cli, genesis, home, keys};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A validator that the test holds the key of, with too little stake to matter.
+fn weak() -> AccountKey {
+    AccountKey::development(40)
+}
+
+struct World {
+    node: Node,
+    chain: ChainId,
+    address: Multiaddr,
+}
+
+/// A node that finalizes alone, with one block.
+fn world(folder: &Path) -> World {
+    let alpha = home(folder, "alpha", true);
+    let strong = keys(&alpha)["validator_key"].as_str().unwrap().parse().unwrap();
+    let mut record = genesis(&[strong, weak().public()], 8);
+    for validator in record.epochs.iter_mut().flat_map(|epoch| &mut epoch.validators) {
+        validator.weight = Stake(if validator.key == strong { 100 } else { 1 });
+    }
+    std::fs::write(format!("{alpha}/genesis.json"), serde_json::to_vec(&record).unwrap()).unwrap();
+    let node = Node::start(&alpha);
+    let sent = cli(&["tx", "send", "--api", &node.api, "--from", "dev:0", "--to", "dev:1", "--amount", "5", "--wait", "60"]);
+    assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));
+    let info = node.get("/api/v1/node/info");
+    let listen = info["listen"].as_array().unwrap().iter().find_map(|a| a.as_str().filter(|a| a.contains("/tcp/"))).unwrap();
+    let address = format!("{listen}/p2p/{}", info["peer_id"].as_str().unwrap()).parse().unwrap();
+    World { node, chain: record.chain_id(), address }
+}
+
+impl World {
+    fn metric(&self, series: &str) -> u64 {
+        let text = ureq::get(format!("{}/metrics", self.node.api)).call().unwrap().body_mut().read_to_string().unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("{series} in\n{text}")).parse().unwrap()
+    }
+
+    fn count(&self, offence: Offence) -> u64 {
+        self.metric(&format!("ebpf_node_offences_total{{offence=\"{offence}\"}}"))
+    }
+
+    fn all(&self) -> Vec<(Offence, u64)> {
+        Offence::ALL.into_iter().map(|offence| (offence, self.count(offence))).filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// A peer of the node, under a new name; with a key it proves that.
+    async fn peer(&self, key: Option<AccountKey>) -> Peer {
+        let keypair = Keypair::generate_ed25519();
+        let proof = key.map(|key| {
+            let bytes = ProofOfValidator::signing_bytes(&self.chain, &keypair.public().to_peer_id().to_bytes());
+            ProofOfValidator { key: key.public(), signature: key.sign(&bytes) }
+        });
+        let hello = Hello { version: WIRE_VERSION, chain: self.chain, validator: proof };
+        let config = network::Config { peers: vec![self.address.clone()], ..network::Config::default() };
+        let (handle, mut events, task) = network::spawn(config, keypair, &hello).unwrap();
+        let connected = async {
+            loop {
+                if let Event::Connected(connected) = events.recv().await.unwrap() {
+                    break connected.peer;
+                }
+            }
+        };
+        let peer = tokio::time::timeout(PATIENCE, connected).await.expect("a connection in time");
+        Peer { handle, events, task, peer }
+    }
+
+    /// What a peer commits with these messages: this offence and no other. Afterwards nobody is connected.
+    async fn commits(&self, key: Option<AccountKey>, offence: Offence, act: impl AsyncFnOnce(&mut Peer)) {
+        let before = self.all();
+        let count = self.count(offence);
+        let mut peer = self.peer(key).await;
+        act(&mut peer).await;
+        await_that(offence.as_str(), || self.count(offence) > count);
+        peer.stop().await;
+        await_that("it is gone", || self.metric("ebpf_node_peers_connected") == 0);
+        let other = |list: Vec<(Offence, u64)>| list.into_iter().filter(|(found, _)| *found != offence).collect::<Vec<_>>();
+        assert_eq!(other(self.all()), other(before), "beside {offence}");
+    }
+
+    fn transfer(&self, from: u32, nonce: u64) -> SignedTransaction {
+        let sender = AccountKey::development(from);
+        let action = Action::Transfer { to: AccountKey::development(0).public().address(), amount: Amount(1), memo: Vec::new() };
+        let (chain, expiry) = (self.chain, Height(100));
+        Transaction { chain, sender: sender.public(), nonce: Nonce(nonce), expiry, action }.sign(&sender)
+    }
+
+    fn vote(&self, key: &AccountKey, view: u64, digest: u8) -> Message {
+        let digest = BlockHash(Hash([digest; 32]));
+        let statement =
+            Statement { chain: self.chain, epoch: Epoch(0), view: View(view), kind: Kind::Notarize, parent_view: View(0), digest };
+        let signed = SignedStatement { statement, key: key.public(), signature: key.sign(&statement.signing_bytes()) };
+        Message::Vote(Box::new(Vote { signed, certificate: None }))
+    }
+
+    /// A view that the node has not left, and won't as long as nobody sends anything.
+    fn view(&self) -> u64 {
+        self.node.number("view") + 10
+    }
+}
+
+struct Peer {
+    handle: network::Handle,
+    events: network::Events,
+    task: tokio::task::JoinHandle<()>,
+    peer: u64,
+}
+
+impl Peer {
+    /// Sends, and waits for room.
+    async fn send(&self, message: Message) {
+        let sent = async {
+            while let Err(network::SendError::Full) = self.handle.send(self.peer, &message) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, sent).await.expect("room in time");
+    }
+
+    /// Waits for a message.
+    async fn hear(&mut self, pick: impl Fn(&Message) -> bool) {
+        let heard = async {
+            loop {
+                if let Event::Message { message, .. } = self.events.recv().await.unwrap()
+                    && pick(&message)
+                {
+                    break;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, heard).await.expect("an answer in time");
+    }
+
+    async fn stop(self) {
+        self.handle.shutdown();
+        self.task.await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_offence_is_told_by_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = world(folder.path());
+    let impossible = world.vote(&weak(), 0, 1);
+    world.commits(None, Offence::Malformed, async |peer| peer.send(impossible).await).await;
+    let mut forged = world.transfer(2, 0);
+    forged.signature.0[9] ^= 1;
+    world.commits(None, Offence::BadSignature, async |peer| peer.send(Message::Transactions(vec![forged])).await).await;
+    let again = Message::Transactions(vec![world.transfer(3, 0)]);
+    world
+        .commits(None, Offence::Replay, async |peer| {
+            for _ in 0..40 {
+                peer.send(again.clone()).await;
+            }
+        })
+        .await;
+    world
+        .commits(None, Offence::Rate, async |peer| {
+            for _ in 0..1_200 {
+                peer.send(Message::FetchBlock(BlockHash::default())).await;
+            }
+        })
+        .await;
+    world.commits(None, Offence::InvalidBlock, async |peer| peer.send(usurped(&world)).await).await;
+    let view = world.view();
+    world
+        .commits(Some(weak()), Offence::Equivocation, async |peer| {
+            peer.send(world.vote(&weak(), view, 1)).await;
+            peer.send(world.vote(&weak(), view, 2)).await;
+        })
+        .await;
+    // Told by the network, of a peer that never stands: a proof of a validator key that is another's.
+    let (other, count) = (Keypair::generate_ed25519(), world.count(Offence::BadSignature));
+    let bytes = ProofOfValidator::signing_bytes(&world.chain, &other.public().to_peer_id().to_bytes());
+    let proof = ProofOfValidator { key: weak().public(), signature: weak().sign(&bytes) };
+    let hello = Hello { version: WIRE_VERSION, chain: world.chain, validator: Some(proof) };
+    let (liar, task) = start(&world, &hello);
+    await_that("the lie is told", || world.count(Offence::BadSignature) > count);
+    liar.shutdown();
+    task.await.unwrap();
+    assert_eq!([world.count(Offence::Manual), world.count(Offence::List)], [0, 0], "an operator's, never the node's");
+}
+
+/// A node that dials with this hello for as long as it runs.
+fn start(world: &World, hello: &Hello) -> (network::Handle, tokio::task::JoinHandle<()>) {
+    let config = network::Config { peers: vec![world.address.clone()], ..network::Config::default() };
+    let (handle, mut events, task) = network::spawn(config, Keypair::generate_ed25519(), hello).unwrap();
+    tokio::spawn(async move { while events.recv().await.is_some() {} });
+    (handle, task)
+}
+
+/// A proposal of somebody who does not lead.
+fn usurped(world: &World) -> Message {
+    let info: BlockInfo = serde_json::from_value(world.node.get("/api/v1/blocks/1")).unwrap();
+    let block = Block { header: info.header, body: info.body };
+    let key = AccountKey::development(5);
+    let statement = Statement {
+        chain: world.chain,
+        epoch: Epoch(0),
+        view: View(world.view()),
+        kind: Kind::Propose,
+        parent_view: View(0),
+        digest: block.hash(),
+    };
+    let head = SignedStatement { statement, key: key.public(), signature: key.sign(&statement.signing_bytes()) };
+    Message::Proposal(Box::new(Proposal { head, block, admitting: None }))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn honest_mistakes_are_no_offence() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = world(folder.path());
+    let mut peer = world.peer(Some(weak())).await;
+    let is_status = |message: &Message| matches!(message, Message::Status(_));
+    // On connect it says where it stands.
+    peer.hear(is_status).await;
+    let view = world.view();
+    // Late, duplicate, far ahead, of another epoch, unknown.
+    for _ in 0..10 {
+        peer.send(world.vote(&weak(), view, 1)).await;
+        peer.send(world.vote(&weak(), 1, 1)).await;
+        peer.send(Message::Transactions(vec![world.transfer(2, 0), world.transfer(2, 0)])).await;
+        peer.send(Message::Transactions(vec![world.transfer(0, 0)])).await;
+        peer.send(Message::FetchBatches(vec![types::BatchId::default()])).await;
+        peer.send(Message::FetchCertificate { epoch: Epoch(9), view: View(9), kind: Kind::Finalize }).await;
+        peer.send(Message::Announce(vec![types::BatchId::default()])).await;
+        peer.send(Message::Sync(Height(1_000_000))).await;
+    }
+    peer.send(world.vote(&weak(), 60_000, 1)).await;
+    // The last of each lane is answered, so all before it were judged.
+    let known: BlockInfo = serde_json::from_value(world.node.get("/api/v1/blocks/1")).unwrap();
+    peer.send(Message::FetchBlock(known.hash)).await;
+    peer.hear(|message| matches!(message, Message::Block(_))).await;
+    peer.send(Message::Status(Status { epoch: Epoch(0), final_view: View(0), height: Height(0) })).await;
+    peer.hear(is_status).await;
+    assert_eq!(world.all(), []);
+    assert_eq!(world.metric("ebpf_node_peers_connected"), 1, "nobody was closed");
+    peer.stop().await;
+    // A node of a later release, and one of another chain, are refused and not accused.
+    for hello in [
+        Hello { version: WIRE_VERSION + 1, chain: world.chain, validator: None },
+        Hello { version: WIRE_VERSION, chain: ChainId(Hash([9; 32])), validator: None },
+    ] {
+        let (handle, task) = start(&world, &hello);
+        let reason = if hello.version == WIRE_VERSION { "chain" } else { "version" };
+        await_that(reason, || world.metric(&format!("ebpf_node_refusals_total{{reason=\"{reason}\"}}")) > 0);
+        handle.shutdown();
+        task.await.unwrap();
+    }
+    assert_eq!(world.all(), []);
+}
