@@ -138,6 +138,11 @@ pub enum Request {
     },
     /// *Write.* Keep what `enforce` has begun.
     Confirm {},
+    /// *Write.* Switch the SYN proxy, live.
+    SynProxy {
+        /// `off`, `on` (SYNs above the total of handshakes) or `all` (above any budget of theirs).
+        state: String,
+    },
     /// Budgets of strangers, as they stand.
     Budgets {},
     /// *Write.* Set one of them; it holds from the next packet on, for good or for a while. For a while it only gets smaller, and one at
@@ -309,6 +314,14 @@ pub struct Stats {
     pub events_lost: u64,
     /// Events that no subscriber had room for.
     pub events_unread: u64,
+    /// SYN proxy: `off`, `on`, `all`. It works in `enforce`.
+    pub syn_proxy: String,
+    /// SYNs above their budget that were answered with a cookie; counted as dropped, too.
+    pub syn_cookies_sent: u64,
+    /// ACKs above their budget that named a valid cookie: passed as `stranger`.
+    pub syn_cookies_valid: u64,
+    /// ACKs above their budget without one: dropped.
+    pub syn_cookies_invalid: u64,
     /// Bans in force.
     pub bans: u64,
     /// Flows announced.

@@ -7,6 +7,7 @@
 mod frame;
 mod maps;
 mod probe;
+mod proxy;
 
 use aya_ebpf::{
     bindings::xdp_action,
@@ -25,13 +26,19 @@ pub fn guard(ctx: XdpContext) -> u32 {
 
 #[inline(always)]
 fn filter(ctx: &XdpContext) -> u32 {
-    let outcome = account::filter(&Frame::new(ctx), &Kernel);
+    let outcome = account::filter_or_divert(&Frame::new(ctx), &Kernel, |verdict| proxy::divert(ctx, verdict));
     if let Some(event) = outcome.event {
         if !maps::send(&event) {
             account::event_lost(&Kernel);
         }
     }
     if outcome.drop { xdp_action::XDP_DROP } else { xdp_action::XDP_PASS }
+}
+
+/// Answers SYNs above their budget and lets in ACKs that name a cookie: tail-called by the filter, never attached.
+#[xdp]
+pub fn syn_proxy(ctx: XdpContext) -> u32 {
+    proxy::run(&ctx)
 }
 
 /// The verdict on one packet as its return value, without counters: for test runs only, never attached.

@@ -46,6 +46,14 @@ pub const SLOT_LATENCY_STAMPED: u32 = 129;
 pub const SLOT_LATENCY_LAPSED: u32 = 130;
 /// Slot of drops seen by the event sampler.
 pub const SLOT_EVENTS_SEEN: u32 = 131;
+/// Slot of SYNs answered with a cookie.
+pub const SLOT_SYN_COOKIES_SENT: u32 = 160;
+/// Slot of ACKs over a budget that named a valid cookie, and passed.
+pub const SLOT_SYN_COOKIES_VALID: u32 = 161;
+/// Slot of ACKs over a budget without a valid cookie.
+pub const SLOT_SYN_COOKIES_INVALID: u32 = 162;
+/// Slots of the array that remembers when a cookie was last made in a listener's name.
+pub const PRIMED_LISTENERS: u32 = 1 << 12;
 /// Buckets of a latency histogram: bucket n counts latencies in [2^n, 2^(n+1)) ns.
 pub const LATENCY_BUCKETS: u32 = 64;
 /// TCP's protocol number.
@@ -57,7 +65,7 @@ pub const UDP: u8 = 17;
 pub const ABI_TEXT: &str = "ebpf-guard abi 3: control 8x24 (4 enforce deadline, 8 budgets); ports 3072x8; hosts 8x1024; flow4 8->48 x4096; flow6 24->48 x4096; \
 ban4 4->32 x16384; ban6 8->32 x16384; range4 8->32 x4096; range6 20->32 x4096; \
 validator4 4->40 x1024; validator6 16->40 x1024; strangers 16 x81922 (4x16384 sources, 4x4096 prefixes, 2 totals); bits4 8x262144; bits6 8x65536 (fibonacci of /48, 22 bits); \
-counters 16 x256 x cpus; rows 64 x1024 x cpus; latency 8 x2x64 x cpus; stamps 16 x1408; events 64 ring 262144; egress4 8->1 x256; egress6 20->1 x256; egress 8 x16 x cpus";
+counters 16 x256 x cpus; rows 64 x1024 x cpus; latency 8 x2x64 x cpus; stamps 16 x1408; events 64 ring 262144; egress4 8->1 x256; egress6 20->1 x256; egress 8 x16 x cpus; syn proxy: programs x1, diverted 24 x1 per cpu, primed 8 x4096";
 
 /// An IPv4 flow: who speaks to us from where.
 ///
@@ -328,7 +336,8 @@ const _: () = {
     assert!(size_of::<RowCell>() == 64);
     assert!(size_of::<LatencyCell>() == 8);
     assert!(size_of::<Event>() == 64);
-    assert!(SLOT_WOULD_DROP + crate::REASON_SLOTS <= SLOT_EVENTS_LOST && SLOT_EVENTS_SEEN < COUNTER_SLOTS);
+    assert!(SLOT_WOULD_DROP + crate::REASON_SLOTS <= SLOT_EVENTS_LOST && SLOT_EVENTS_SEEN < SLOT_SYN_COOKIES_SENT);
+    assert!(SLOT_SYN_COOKIES_INVALID < COUNTER_SLOTS && size_of::<crate::Verdict>() == 24);
 };
 
 impl FlowValue {
@@ -380,7 +389,7 @@ mod tests {
     /// The hash is a name that outlives a process: a change of it is a change of the ABI, and its own commit.
     #[test]
     fn the_abi_is_frozen() {
-        assert_eq!(abi_hash(2), 0x34e6_ce78_65b0_1c4e);
+        assert_eq!(abi_hash(2), 0xd87c_5dff_44d2_d62e);
         assert_ne!(abi_hash(2), abi_hash(4));
     }
 }

@@ -5,6 +5,7 @@ use crate::{
     control::{Config, Mode, WORD_CONFIG, WORD_ENFORCE_DEADLINE},
     latency,
     packet::Packet,
+    proxy,
     reason::Reason,
     verdict::{Tables, Verdict, inspect},
 };
@@ -21,13 +22,34 @@ pub struct Outcome {
 /// The whole program: mode, verdict, counters, latency stamp, event.
 #[inline(always)]
 pub fn filter<P: Packet + ?Sized, T: Tables>(packet: &P, tables: &T) -> Outcome {
+    filter_or_divert(packet, tables, |_| {})
+}
+
+/// The same; a verdict that is the SYN proxy's business is given to `divert` first, which does not return if the proxy is there.
+#[inline(always)]
+pub fn filter_or_divert<P: Packet + ?Sized, T: Tables>(packet: &P, tables: &T, divert: impl FnOnce(&Verdict)) -> Outcome {
     let config = Config::from_word(tables.control(WORD_CONFIG));
     if config.mode() == Mode::Off {
         count(tables, Reason::Off as u32, packet.length());
         return Outcome { drop: false, event: None };
     }
     let verdict = inspect(packet, tables);
+    if proxy::takes(&verdict, config) && enforcing(config, tables) {
+        divert(&verdict);
+    }
     settle(packet, &verdict, config, tables)
+}
+
+/// Counts a packet that the SYN proxy lets pass in spite of its budget.
+#[inline(always)]
+pub fn admit<T: Tables>(length: usize, tables: &T) {
+    count(tables, Reason::Stranger as u32, length);
+}
+
+/// Counts an occurrence in one of the guard's own slots.
+#[inline(always)]
+pub fn occurred<T: Tables>(slot: u32, tables: &T) {
+    count(tables, slot, 0);
 }
 
 /// Counts a verdict and applies the mode.

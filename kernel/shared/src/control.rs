@@ -83,7 +83,38 @@ impl Mode {
     }
 }
 
-/// The configuration word: bits 0–1 mode, bit 2 drop unreadable, bit 3 loopback, bits 8–13 event sampling, bits 16–21 latency sampling.
+/// Which SYNs are answered in XDP with a cookie. In `enforce` only: where nothing is dropped, nothing has to be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum SynProxy {
+    /// None.
+    Off = 0,
+    /// Those above the budget of all strangers' handshakes.
+    On = 1,
+    /// Those above their address's or network's own budget, too.
+    All = 2,
+}
+
+impl SynProxy {
+    /// All states.
+    pub const ALL: [SynProxy; 3] = [SynProxy::Off, SynProxy::On, SynProxy::All];
+
+    /// The name on the command line and in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            SynProxy::Off => "off",
+            SynProxy::On => "on",
+            SynProxy::All => "all",
+        }
+    }
+
+    /// The state with this name.
+    pub fn from_name(name: &str) -> Option<SynProxy> {
+        Self::ALL.into_iter().find(|state| state.as_str() == name)
+    }
+}
+
+/// The configuration word: bits 0–1 mode, bit 2 drop unreadable, bit 3 loopback, bits 4–5 SYN proxy, bits 8–13 event sampling, bits 16–21 latency sampling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config(u64);
 
@@ -139,6 +170,21 @@ impl Config {
     /// The same word with the switch for a loopback interface set.
     pub const fn with_loopback(self, on: bool) -> Config {
         Config(self.0 & !8 | (on as u64) << 3)
+    }
+
+    /// Which SYNs are answered with a cookie; the unused fourth value reads as off.
+    #[inline(always)]
+    pub const fn syn_proxy(self) -> SynProxy {
+        match self.0 >> 4 & 3 {
+            1 => SynProxy::On,
+            2 => SynProxy::All,
+            _ => SynProxy::Off,
+        }
+    }
+
+    /// The same word with another state of the SYN proxy.
+    pub const fn with_syn_proxy(self, state: SynProxy) -> Config {
+        Config(self.0 & !(3 << 4) | (state as u64) << 4)
     }
 
     /// Every 2^n-th drop of a CPU makes an event.

@@ -21,6 +21,7 @@ pub mod latency;
 #[cfg(any(test, feature = "model"))]
 pub mod model;
 mod packet;
+pub mod proxy;
 mod reason;
 mod sanity;
 pub mod strangers;

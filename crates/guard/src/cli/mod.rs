@@ -61,6 +61,13 @@ enum Command {
         #[command(flatten)]
         reach: Reach,
     },
+    /// Switch the SYN proxy: off, on (SYNs above the total of handshakes are answered with a cookie) or all (above any budget of theirs).
+    SynProxy {
+        /// off, on or all.
+        state: String,
+        #[command(flatten)]
+        reach: Reach,
+    },
     /// List strangers' budgets: packets a second and at once.
     Budgets {
         #[command(flatten)]
@@ -142,6 +149,7 @@ impl Cli {
                 done(&reach, &Request::Enforce { for_ms: duration.as_millis().min(u64::MAX as u128) as u64 })
             }
             Command::Confirm { reach } => done(&reach, &Request::Confirm {}),
+            Command::SynProxy { state, reach } => done(&reach, &Request::SynProxy { state }),
             Command::Budgets { reach } => show::response(&reach.client()?.ask(&Request::Budgets {})?, reach.json),
             Command::Budget { name, rate, burst, duration, reach } => {
                 let for_ms = duration.map(|duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));

@@ -14,7 +14,10 @@ use guard::{
         server,
     },
 };
-use kernel_shared::{control::Mode, strangers};
+use kernel_shared::{
+    control::{Mode, SynProxy},
+    strangers,
+};
 use std::{
     io::Write,
     os::fd::{FromRawFd, OwnedFd},
@@ -81,6 +84,10 @@ pub struct Run {
     /// Forbid the loopback ranges too: they never leave the host, so they are allowed otherwise.
     #[arg(long, requires = "egress")]
     egress_no_loopback: bool,
+    /// Answer SYNs above the handshakes' budget with a cookie, so that real clients still get in: off, on (the default of the bare flag), or
+    /// all (also above the budgets of one address and network). Sets net.ipv4.tcp_syncookies=2. Default: what an adopted guard had, else off.
+    #[arg(long, num_args = 0..=1, default_missing_value = "on", value_parser = syn_proxy)]
+    syn_proxy: Option<SynProxy>,
     /// Descriptor to write "ready" to once the filter is attached and the socket answers.
     #[arg(long)]
     ready_fd: Option<i32>,
@@ -117,6 +124,7 @@ impl Run {
             budgets: Budgets::default(),
             strangers: self.budget,
             egress,
+            syn_proxy: self.syn_proxy,
         };
         // Mounts, directories and the socket first: afterwards the right to make them is given up.
         let prepared = Guard::prepare(&options)?;
@@ -244,6 +252,10 @@ fn budget(text: &str) -> Result<(strangers::Budget, Budget), String> {
 
 fn mode(text: &str) -> Result<Mode, String> {
     Mode::from_name(text).ok_or_else(|| "a mode is off, shadow or enforce".to_string())
+}
+
+fn syn_proxy(text: &str) -> Result<SynProxy, String> {
+    SynProxy::from_name(text).ok_or_else(|| "the SYN proxy is off, on or all".to_string())
 }
 
 fn preference(text: &str) -> Result<Preference, String> {

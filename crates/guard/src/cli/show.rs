@@ -55,6 +55,10 @@ pub fn status(stats: &Stats, json: bool) -> anyhow::Result<()> {
     writeln!(out, "{}: {} on {} ({}{adopted})", stats.instance, stats.mode, stats.interface, stats.xdp_mode)?;
     writeln!(out, "protects   {}", stats.protect.join(" "))?;
     let beat = stats.heartbeat_age_ms.map_or("none".to_string(), |age| format!("{age} ms ago"));
+    if stats.syn_proxy != "off" || stats.syn_cookies_sent > 0 {
+        let (sent, valid, invalid) = (stats.syn_cookies_sent, stats.syn_cookies_valid, stats.syn_cookies_invalid);
+        writeln!(out, "syn proxy  {}: {sent} cookies sent, {valid} valid, {invalid} invalid", stats.syn_proxy)?;
+    }
     writeln!(out, "heartbeat  {beat}; {} bans, {} flows", stats.bans, stats.flows)?;
     for (class, packets) in &stats.passed {
         writeln!(out, "passed     {class:<22} {packets:>14}")?;

@@ -11,7 +11,7 @@ use super::{
     load::{self, LoadError},
     netlink,
     squeeze::{self, SqueezeError},
-    sys,
+    syn_proxy, sys,
     tables::{self, TableError, Tables},
 };
 use crate::{
@@ -26,8 +26,11 @@ use crate::{
 use aya::maps::{MapData, RingBuf};
 use kernel_shared::{
     Reason,
-    abi::{SLOT_EVENTS_LOST, SLOT_LATENCY_LAPSED, SLOT_LATENCY_STAMPED, abi_hash},
-    control::{Config, Mode, WORD_BEAT_DEADLINE, WORD_CONFIG, WORD_ENFORCE_DEADLINE, WORD_SALT},
+    abi::{
+        SLOT_EVENTS_LOST, SLOT_LATENCY_LAPSED, SLOT_LATENCY_STAMPED, SLOT_SYN_COOKIES_INVALID, SLOT_SYN_COOKIES_SENT,
+        SLOT_SYN_COOKIES_VALID, abi_hash,
+    },
+    control::{Config, Mode, SynProxy, WORD_BEAT_DEADLINE, WORD_CONFIG, WORD_ENFORCE_DEADLINE, WORD_SALT},
     strangers::Budget as StrangerBudget,
 };
 use std::{
@@ -65,6 +68,8 @@ pub struct Options {
     pub event_shift: u8,
     /// Budgets of flows.
     pub budgets: Budgets,
+    /// SYN proxy; `None` keeps an adopted state, and is off for a new guard.
+    pub syn_proxy: Option<SynProxy>,
     /// Budgets of strangers; one that is not named keeps its adopted value, and has its default in a new guard.
     pub strangers: Vec<(StrangerBudget, Budget)>,
     /// What keeps the node from dialing special ranges, if anything.
@@ -184,6 +189,9 @@ impl Guard {
             return Err(GuardError::Instance(options.instance.clone()));
         }
         let directory = bpffs::directory(&options.bpffs, &options.instance, abi_hash(load::cpus()?));
+        if !matches!(options.syn_proxy, None | Some(SynProxy::Off)) {
+            syn_proxy::prepare();
+        }
         let failed = |source| GuardError::Directory { path: directory.clone(), source };
         bpffs::ensure(&options.bpffs).map_err(failed)?;
         let present = attach::present(&options.interface)?;
@@ -214,9 +222,10 @@ impl Guard {
         tables.set_ports(&ports, &options.quic)?;
         squeeze::end(&tables)?;
         write_budgets(&options, had_maps, &tables, &clock)?;
-        let kept = Config::from_word(tables.control(WORD_CONFIG)?).mode();
-        let mode = options.mode.unwrap_or(if had_maps { kept } else { Mode::Shadow });
+        let kept = Config::from_word(tables.control(WORD_CONFIG)?);
+        let mode = options.mode.unwrap_or(if had_maps { kept.mode() } else { Mode::Shadow });
         let config = Config::new(mode).with_event_shift(options.event_shift).with_loopback(options.interface == "lo");
+        let config = config.with_syn_proxy(syn_proxy::at_start(options.syn_proxy, kept.syn_proxy(), &object.syn_proxy));
         if options.mode.is_some() {
             tables.set_control(WORD_ENFORCE_DEADLINE, 0)?;
         }
@@ -329,6 +338,7 @@ impl Guard {
             Request::Mode { mode } => self.set_mode(mode)?,
             Request::Enforce { for_ms } => self.enforce_for(*for_ms)?,
             Request::Confirm {} => self.confirm()?,
+            Request::SynProxy { state } => self.set_syn_proxy(state)?,
             Request::Budgets {} => Response::Budgets { budgets: budgets::list(&self.tables, &self.clock)? },
             Request::Budget { name, rate, burst, for_ms } => {
                 self.set_budget(name, Budget { rate: *rate, burst: *burst }, *for_ms)?
@@ -357,6 +367,19 @@ impl Guard {
         };
         self.write_mode(mode, 0)?;
         tracing::info!(mode = mode.as_str(), "mode switched");
+        Ok(Response::Done {})
+    }
+
+    fn set_syn_proxy(&mut self, name: &str) -> Result<Response, Refusal> {
+        let Some(state) = SynProxy::from_name(name) else {
+            return refuse(ErrorCode::BadRequest, "the SYN proxy is off, on or all");
+        };
+        if let Err(message) = syn_proxy::possible(state, &self.object.syn_proxy) {
+            return refuse(ErrorCode::Kernel, message);
+        }
+        let word = Config::from_word(self.tables.control(WORD_CONFIG)?).with_syn_proxy(state).word();
+        self.tables.set_control(WORD_CONFIG, word)?;
+        tracing::info!(state = state.as_str(), "SYN proxy switched");
         Ok(Response::Done {})
     }
 
@@ -512,7 +535,8 @@ impl Guard {
     }
 
     fn stats(&self, rows: bool) -> Result<Stats, Refusal> {
-        let mode = Config::from_word(self.tables.control(WORD_CONFIG)?).mode();
+        let config = Config::from_word(self.tables.control(WORD_CONFIG)?);
+        let mode = config.mode();
         let state = netlink::xdp_state(self.ifindex).unwrap_or_default();
         let drops = || Reason::ALL.into_iter().filter(|reason| reason.is_drop() || *reason == Reason::Unreadable);
         let label = |reason: Reason| reason.as_str().to_string();
@@ -539,6 +563,10 @@ impl Guard {
             would_drop: drops().map(|reason| (label(reason), self.counters.would_drop(reason).packets)).collect(),
             events_lost: self.counters.slot(SLOT_EVENTS_LOST).packets,
             events_unread: self.hub.unread(),
+            syn_proxy: config.syn_proxy().as_str().to_string(),
+            syn_cookies_sent: self.counters.slot(SLOT_SYN_COOKIES_SENT).packets,
+            syn_cookies_valid: self.counters.slot(SLOT_SYN_COOKIES_VALID).packets,
+            syn_cookies_invalid: self.counters.slot(SLOT_SYN_COOKIES_INVALID).packets,
             bans: self.bans.len() as u64,
             flows: self.flows.len() as u64,
             latency_stamped: self.counters.slot(SLOT_LATENCY_STAMPED).packets,

@@ -8,7 +8,7 @@ use aya::{
 use kernel_shared::abi::{COUNTER_SLOTS, LATENCY_BUCKETS, ROWS_MAX};
 use std::{
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     os::unix::fs::MetadataExt,
     path::Path,
 };
@@ -44,6 +44,14 @@ pub enum LoadError {
         /// Why.
         source: io::Error,
     },
+    /// A program can't be put where the filter calls it.
+    #[error("program {name} can't be put behind the filter")]
+    TailCall {
+        /// Which.
+        name: &'static str,
+        /// Why.
+        source: io::Error,
+    },
 }
 
 /// A loaded object.
@@ -56,6 +64,8 @@ pub struct Loaded {
     pub explain: OwnedFd,
     /// Reads the tick.
     pub clock: OwnedFd,
+    /// Answers SYNs; or why this kernel can't.
+    pub syn_proxy: Result<OwnedFd, String>,
     /// What the latency probes measure (TCP, UDP), or why not.
     pub latency_sources: [String; 2],
 }
@@ -113,6 +123,12 @@ pub fn load(directory: &Path) -> Result<Loaded, LoadError> {
     let guard = load_xdp(&mut object, "guard")?;
     let explain = load_xdp(&mut object, "explain")?;
     let clock = load_xdp(&mut object, "clock")?;
+    let syn_proxy = load_xdp(&mut object, "syn_proxy").map_err(|error| anyhow::Error::from(error).root_cause().to_string());
+    if let Ok(program) = &syn_proxy {
+        let set = sys::open_pin(&directory.join("PROGRAMS"), 0)
+            .and_then(|map| sys::update(map.as_fd(), &0u32, &(program.as_raw_fd() as u32)));
+        set.map_err(|source| LoadError::TailCall { name: "syn_proxy", source })?;
+    }
     let mut probe = |program, tracepoint, source: &str| match &offsets {
         Err(reason) => reason.clone(),
         Ok(_) => match attach_probe(&mut object, program, tracepoint) {
@@ -124,7 +140,7 @@ pub fn load(directory: &Path) -> Result<Loaded, LoadError> {
         probe("read_tcp", "skb_copy_datagram_iovec", "xdp arrival to copy into the reader's memory (skb_copy_datagram_iovec)"),
         probe("read_udp", "sock_recv_length", "xdp arrival to return of the receiving call (sock_recv_length), lower bound"),
     ];
-    Ok(Loaded { object, guard, explain, clock, latency_sources })
+    Ok(Loaded { object, guard, explain, clock, syn_proxy, latency_sources })
 }
 
 /// Loads one of the object's programs for benchmarks; a guard never does.

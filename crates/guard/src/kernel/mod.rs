@@ -16,6 +16,7 @@ pub mod load;
 pub mod netlink;
 pub mod server;
 pub mod squeeze;
+pub mod syn_proxy;
 pub mod sys;
 pub mod tables;
 

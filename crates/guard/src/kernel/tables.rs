@@ -14,7 +14,7 @@ use std::{
 };
 
 /// All maps, by the names of their pins.
-pub const MAPS: [&str; 19] = [
+pub const MAPS: [&str; 22] = [
     "CONTROL",
     "PORTS",
     "HOSTS",
@@ -34,6 +34,9 @@ pub const MAPS: [&str; 19] = [
     "LATENCY",
     "STAMPS",
     "EVENTS",
+    "PROGRAMS",
+    "DIVERTED",
+    "PRIMED",
 ];
 /// Those that are frozen and handed out for mapping.
 pub const FROZEN: [&str; 3] = ["COUNTERS", "ROWS", "LATENCY"];

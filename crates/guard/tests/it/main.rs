@@ -11,4 +11,6 @@ mod peers;
 mod reading;
 mod strangers;
 mod support;
+mod syn_proxy;
+mod tap;
 mod verifier;
