@@ -16,6 +16,8 @@ use crate::namespace;
 
 /// The bridge's name inside the fabric's namespace.
 pub const BRIDGE: &str = "br0";
+/// The network of nodes and guests: private, so the egress guard must be told of it.
+pub const NETWORK: &str = "10.77.0.0/24";
 /// A node's interface inside its namespace.
 pub const INTERFACE: &str = "eth0";
 /// Most nodes: addresses .11 to .110, so that guests have the rest of the /24.

@@ -31,6 +31,9 @@ pub struct Launch {
     /// Network namespace to enter (a file such as /run/netns/NAME).
     #[arg(long)]
     pub netns: Option<PathBuf>,
+    /// Control group to enter (a directory of cgroup2).
+    #[arg(long)]
+    pub cgroup: Option<PathBuf>,
     /// User and group to become, without any capability and any way to get one.
     #[arg(long)]
     pub uid: Option<u32>,
@@ -52,6 +55,9 @@ pub fn launch(launch: &Launch) -> Result<std::convert::Infallible> {
         let namespace = open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
             .with_context(|| format!("open network namespace {}", path.display()))?;
         setns(namespace, CloneFlags::CLONE_NEWNET).with_context(|| format!("enter {}", path.display()))?;
+    }
+    if let Some(path) = &launch.cgroup {
+        crate::cgroups::enter(path)?;
     }
     // First of all descriptors, so that no other one of ours can be number 3.
     if launch.listen {

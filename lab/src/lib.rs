@@ -11,6 +11,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod attack;
+pub mod cgroups;
 pub mod chain;
 pub mod devnet;
 pub mod fabric;

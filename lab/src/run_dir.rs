@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use crate::fabric;
 use crate::process::Identity;
+use crate::{cgroups, fabric};
 
 const ROOT: &str = "/run/ebpf-devnet";
 const RUNNERS_MAX: u32 = 64;
 const PROCESSES: &str = "processes.json";
 const BPFFS: &str = "bpffs";
+const CGROUPS: &str = "cgroups";
 
 /// A runner's number with all that goes by it. Dropping it removes everything.
 #[derive(Debug)]
@@ -75,6 +76,14 @@ impl RunDir {
         mount(Some("bpf"), &path, Some("bpf"), flags, Some("mode=0700")).context("mount a BPF file system")?;
         mount(None::<&str>, &path, None::<&str>, MsFlags::MS_PRIVATE, None::<&str>).context("make the BPF file system private")?;
         Ok(path)
+    }
+
+    /// Mounts a cgroup2 file system of the runner's own; the group that holds the nodes' groups.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn mount_cgroups(&self) -> Result<PathBuf> {
+        cgroups::mount_at(&folder(self.number).join(CGROUPS), &self.prefix())
     }
 
     /// Writes down a process, so that a later runner can end it if this one can't.
@@ -137,11 +146,13 @@ fn clean(number: u32) -> Vec<anyhow::Error> {
     let processes: Vec<Identity> = recorded.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
     processes.iter().for_each(Identity::kill);
     let mut problems = fabric::delete_all(&prefix(number));
-    let bpffs = folder.join(BPFFS);
-    while is_mounted(&bpffs) {
-        if let Err(error) = umount2(&bpffs, MntFlags::MNT_DETACH) {
-            problems.push(anyhow::Error::new(error).context(format!("unmount {}", bpffs.display())));
-            return problems;
+    problems.extend(cgroups::remove(&folder.join(CGROUPS).join(prefix(number))).err());
+    for mounted in [folder.join(CGROUPS), folder.join(BPFFS)] {
+        while is_mounted(&mounted) {
+            if let Err(error) = umount2(&mounted, MntFlags::MNT_DETACH) {
+                problems.push(anyhow::Error::new(error).context(format!("unmount {}", mounted.display())));
+                return problems;
+            }
         }
     }
     if folder.exists()

@@ -30,6 +30,8 @@ pub struct Spec {
     pub folder: PathBuf,
     /// Network namespace to enter.
     pub netns: Option<PathBuf>,
+    /// Control group to enter.
+    pub cgroup: Option<PathBuf>,
     /// User to become, without capabilities.
     pub uid: Option<u32>,
     /// A socket that the runner holds open over restarts and passes on.
@@ -119,6 +121,9 @@ impl Service {
         command.arg("launch").arg("--parent").arg(std::process::id().to_string());
         if let Some(netns) = &spec.netns {
             command.arg("--netns").arg(netns);
+        }
+        if let Some(cgroup) = &spec.cgroup {
+            command.arg("--cgroup").arg(cgroup);
         }
         if let Some(uid) = spec.uid {
             command.arg("--uid").arg(uid.to_string());

@@ -20,6 +20,8 @@ pub enum Ground {
         fabric: Fabric,
         /// The guards' BPF file system; none without guards.
         bpffs: Option<PathBuf>,
+        /// The group that holds the nodes' control groups, or why there is none.
+        cgroups: std::result::Result<PathBuf, String>,
         /// What goes by this runner's number.
         run_dir: RunDir,
     },
@@ -41,8 +43,13 @@ impl Ground {
         }
         let run_dir = RunDir::claim()?;
         let bpffs = if options.no_guard { None } else { Some(run_dir.mount_bpffs()?) };
+        let cgroups = if options.no_guard {
+            Err("--no-guard".to_owned())
+        } else {
+            run_dir.mount_cgroups().map_err(|error| format!("{error:#}"))
+        };
         let fabric = Fabric::create(&run_dir.prefix())?;
-        Ok(Ground::Namespaces { fabric, bpffs, run_dir })
+        Ok(Ground::Namespaces { fabric, bpffs, cgroups, run_dir })
     }
 
     /// What this network can't see or do, in one line.
@@ -54,8 +61,16 @@ impl Ground {
             Ground::Namespaces { bpffs: None, .. } => {
                 Some("  --no-guard: packets are neither filtered nor counted, offenders are only disconnected".to_owned())
             }
+            Ground::Namespaces { cgroups: Err(why), .. } => Some(format!("  no control groups ({why}): no egress guard")),
             Ground::Namespaces { bpffs: Some(_), .. } => None,
         }
+    }
+
+    /// The control group of a node, made on first asking; none where there are none.
+    pub fn cgroup(&self, node: &str) -> Option<PathBuf> {
+        let Ground::Namespaces { cgroups: Ok(all), .. } = self else { return None };
+        let path = all.join(node);
+        crate::cgroups::create(&path).ok().map(|()| path)
     }
 
     /// The guard's socket of a node, where there are guards.

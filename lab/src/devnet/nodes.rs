@@ -152,11 +152,17 @@ impl Network {
         if let Some(uid) = member.uid {
             option("--allow-uid", uid.to_string().into());
         }
+        if let Some(cgroup) = self.ground.cgroup(&member.place.name) {
+            option("--cgroup", cgroup.into());
+            option("--egress-allow", fabric::NETWORK.into());
+            command.push("--egress".into());
+        }
         Some(Spec {
             launcher: self.launcher.clone(),
             command,
             folder: PathBuf::from("/"),
             netns: None,
+            cgroup: None,
             uid: None,
             listener: None,
             log: member.log(Part::Guard),
@@ -172,6 +178,7 @@ impl Network {
             command: vec![self.bin_dir.join("ebpf-node").into(), "start".into(), "--home".into(), ".".into()],
             folder: member.place.home.clone(),
             netns: member.netns.clone(),
+            cgroup: self.ground.cgroup(&member.place.name),
             uid: member.uid,
             listener: Some(listener.try_clone().context("share the API socket")?),
             log: member.log(Part::Node),

@@ -112,6 +112,11 @@ fn passed(node: &Node) -> u64 {
     stats.passed.values().sum::<u64>() + stats.out_of_scope
 }
 
+fn egress(node: &Node) -> guard::protocol::EgressInfo {
+    let mut client = guard::Client::connect(node.guard_socket.as_ref().unwrap()).unwrap();
+    client.stats(false).unwrap().egress.unwrap()
+}
+
 #[test]
 fn four_guarded_validators_make_every_transaction_final() {
     let (true, Some(_)) = (namespaces(), real_programs()) else { return };
@@ -121,10 +126,22 @@ fn four_guarded_validators_make_every_transaction_final() {
         assert_eq!(field(node.node_pid, "CapEff"), "0000000000000000");
         assert_eq!(field(node.node_pid, "CapBnd"), "0000000000000000");
         assert_eq!(node.xdp_mode, "native");
+        // Its sockets are its own, and the guard keeps them from every private network but the devnet's.
+        let group = std::fs::read_to_string(format!("/proc/{}/cgroup", node.node_pid)).unwrap();
+        assert!(
+            group.lines().any(|line| line.starts_with("0::/ebpf-devnet-") && line.ends_with(&format!("/{}", node.name))),
+            "{group}"
+        );
+        let egress = egress(node);
+        assert_eq!((egress.loopback, egress.allowed.len()), (true, 1));
         let link = ip(node);
         assert!(link.contains("prog/xdp") && !link.contains("xdpgeneric"), "{link}");
     }
     verify_from_outside(&state.nodes[0]);
+    for node in &state.nodes {
+        let refused = egress(node).ranges.into_iter().filter(|(_, count)| count.denied + count.would_deny > 0).collect::<Vec<_>>();
+        assert!(refused.is_empty(), "an honest node dialed {refused:?}");
+    }
     let summary = all_well(&mut devnet, 12 * 200 / 2);
     assert_eq!(summary.log_errors, 0, "{:?}", summary.log_error_lines);
     // A node that dialled all others hears from them on ports of its own choice, which are out of the guard's scope.

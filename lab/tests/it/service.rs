@@ -17,6 +17,7 @@ fn spec(command: &[&str]) -> (tempfile::TempDir, Spec) {
         command: command.iter().map(Into::into).collect(),
         folder: dir.path().to_path_buf(),
         netns: None,
+        cgroup: None,
         uid: None,
         listener: None,
         log: dir.path().join("log"),
