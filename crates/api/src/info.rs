@@ -165,12 +165,31 @@ pub struct PeerInfo {
     pub outbound: bool,
     /// Whose node it has proved to be.
     pub validator: Option<PublicKey>,
-    /// Smoothed round trip, if measured.
+    /// Round trip, µs, if measured.
     pub rtt_us: Option<u64>,
+    /// Who measured `rtt_us`: `ping` (libp2p's last, of the votes lane).
+    #[serde(default)]
+    pub rtt_source: Option<String>,
+    /// What the guard counted of it; null = not visible: no guard, or no connection to a protected port.
+    #[serde(default)]
+    pub guard: Option<PeerPackets>,
     /// Bytes received.
     pub bytes_in: u64,
     /// Bytes sent.
     pub bytes_out: u64,
+}
+
+/// A peer's row of the guard's counters, since it got the row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerPackets {
+    /// Packets passed.
+    pub packets: u64,
+    /// Bytes passed.
+    pub bytes: u64,
+    /// Packets dropped.
+    pub dropped: u64,
+    /// Packets that `enforce` would have dropped.
+    pub would_drop: u64,
 }
 
 /// One validator.

@@ -10,7 +10,7 @@
 //! - [`error`]: the one shape of every refusal;
 //! - [`listen`]: a socket of our own, or one passed on by a parent (`LISTEN_FDS`);
 //! - [`serve()`]: the accept loop, with bounded connections;
-//! - [`metrics`]: the catalogue of metrics.
+//! - [`metrics`]: the catalogue of metrics; [`peer_series`]: the few that are about single peers.
 //!
 //! Never here: storage or consensus handles, a decision about validity, an unbounded body.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -21,6 +21,7 @@ pub mod info;
 pub mod limits;
 pub mod listen;
 pub mod metrics;
+pub mod peer_series;
 mod router;
 mod serve;
 mod submit;

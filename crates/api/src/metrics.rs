@@ -17,6 +17,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use types::{Kind, Message, Offence};
 
+use crate::peer_series::{PeerSample, PeerSeries};
+
 /// Content type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -152,6 +154,7 @@ const DROP_REASONS: [&str; 15] = [
 pub struct Metrics {
     registry: Registry,
     packet_latency: std::sync::Arc<PacketLatency>,
+    peer_series: std::sync::Arc<PeerSeries>,
     /// Packets that the guard let through (stored from the kernel's counters).
     pub xdp_packets_passed: Counter,
     /// Packets that the guard dropped, by reason (stored from the kernel's counters).
@@ -209,6 +212,7 @@ impl Metrics {
         let mut metrics = Metrics {
             registry: Registry::default(),
             packet_latency: std::sync::Arc::new(PacketLatency { buckets: [const { AtomicU64::new(0) }; LATENCY_BUCKETS] }),
+            peer_series: std::sync::Arc::default(),
             xdp_packets_passed: Counter::default(),
             xdp_packets_dropped: CounterBy::new("reason", DROP_REASONS),
             peers_connected: Gauge::default(),
@@ -241,6 +245,7 @@ impl Metrics {
     fn register(&mut self) {
         let r = &mut self.registry;
         r.register_collector(Box::new(self.packet_latency.clone()));
+        r.register_collector(Box::new(self.peer_series.clone()));
         r.register("ebpf_node_xdp_packets_passed", "Packets that the kernel guard let through", self.xdp_packets_passed.clone());
         r.register(
             "ebpf_node_xdp_packets_dropped",
@@ -313,6 +318,11 @@ impl Metrics {
     /// Takes the network's count of connections that it closed for a reason.
     pub fn store_refusals(&self, reason: &'static str, total: u64) {
         self.refusals.store(reason, total);
+    }
+
+    /// Takes the figures of single peers, in place of the last ones; at most [`crate::peer_series::PEERS_SHOWN_MAX`], the first come first.
+    pub fn store_peers(&self, samples: Vec<PeerSample>) {
+        self.peer_series.store(samples);
     }
 
     /// Takes the kernel's latency histogram: bucket `n` counts latencies in `[2^n, 2^(n+1))` ns since the filter was loaded.

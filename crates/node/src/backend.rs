@@ -19,6 +19,7 @@ use types::{
 
 use crate::core::{CoreHandle, Gone};
 use crate::guard_link::View;
+use crate::peer_figures;
 
 /// How many final headers above a receipt's height are looked through for the one that covers it.
 const COVER_HEADERS_MAX: usize = 256;
@@ -75,7 +76,12 @@ impl NodeBackend {
         joined.map_err(|_| BackendError::Unavailable("the node is stopping"))?.map_err(internal)
     }
 
+    fn peer_infos(&self) -> Vec<PeerInfo> {
+        self.network.peers().iter().map(|peer| peer_figures::peer_info(peer, &self.guard)).collect()
+    }
+
     fn store_network_counters(&self) {
+        self.metrics.store_peers(peer_figures::samples(&self.peer_infos()));
         let counters = self.network.counters();
         let load = |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
         metrics::store(&self.metrics.sybil_attempts, load(&counters.sybil_attempts));
@@ -244,17 +250,7 @@ impl Backend for NodeBackend {
     }
 
     async fn peers(&self) -> Result<Vec<PeerInfo>, BackendError> {
-        let peers = self.network.peers().into_iter().map(|peer| PeerInfo {
-            peer_id: peer.peer_id.to_string(),
-            address: peer.lanes[0].link.address.to_string(),
-            transport: peer.lanes[0].link.transport.as_str().to_owned(),
-            outbound: peer.outbound,
-            validator: peer.validator,
-            rtt_us: peer.lanes[0].rtt.map(|rtt| rtt.as_micros() as u64),
-            bytes_in: peer.lanes.iter().map(|lane| lane.bytes_in).sum(),
-            bytes_out: peer.lanes.iter().map(|lane| lane.bytes_out).sum(),
-        });
-        Ok(peers.collect())
+        Ok(self.peer_infos())
     }
 
     async fn validators(&self) -> Result<ValidatorsInfo, BackendError> {

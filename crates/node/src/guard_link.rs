@@ -109,6 +109,8 @@ pub struct View {
     maps: RwLock<Option<Maps>>,
     stats: RwLock<Option<Stats>>,
     bans: RwLock<Vec<BanInfo>>,
+    /// Row and generation of each peer, by its label.
+    rows: RwLock<BTreeMap<String, (u32, u32)>>,
     reason: RwLock<Option<String>>,
 }
 
@@ -133,6 +135,11 @@ impl View {
     /// Bans in force, at most a beat old.
     pub fn bans(&self) -> Vec<BanInfo> {
         self.bans.read().clone()
+    }
+
+    /// The row of a peer's counters and its generation; none: it has no connection to a protected port, or all rows are taken.
+    pub fn row(&self, label: &str) -> Option<(u32, u32)> {
+        self.rows.read().get(label).copied()
     }
 
     /// Why there is no guard to see.
@@ -242,6 +249,9 @@ impl Worker {
                 if self.flows.remove(&flow.key()).is_some() {
                     let (address, port) = (flow.address.ip(), flow.address.port());
                     self.ask(&Request::FlowDel { protocol: protocol(flow.udp), address, port });
+                    if !self.flows.values().any(|other| other.label == flow.label) {
+                        self.view.rows.write().remove(&flow.label);
+                    }
                 }
             }
             Order::Dialing(address) => {
@@ -288,7 +298,14 @@ impl Worker {
     fn announce(&mut self, flow: &Flow) {
         let class = if flow.stake_ppm.is_some() { FlowKind::Floor } else { FlowKind::Known };
         let (address, port) = (flow.address.ip(), flow.address.port());
-        self.ask(&Request::FlowAdd { protocol: protocol(flow.udp), address, port, class, label: flow.label.clone() });
+        let answer = self.ask(&Request::FlowAdd { protocol: protocol(flow.udp), address, port, class, label: flow.label.clone() });
+        if let Some(Response::Flow { row, generation }) = answer {
+            let mut rows = self.view.rows.write();
+            match row {
+                Some(row) => rows.insert(flow.label.clone(), (row, generation)),
+                None => rows.remove(&flow.label),
+            };
+        }
     }
 
     fn ask(&mut self, request: &Request) -> Option<Response> {

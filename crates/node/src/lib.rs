@@ -12,6 +12,7 @@
 //! verify      the signature pool
 //! evidence    proofs against validator keys, kept on disk
 //! guard_link  the thread that speaks with the kernel guard
+//! peer_figures what is known about each peer, joined
 //! standing    who stands, and who of them is a validator
 //! dropped     why transactions got no receipt
 //! backend     what the API asks
@@ -29,6 +30,7 @@ pub mod dropped;
 pub mod evidence;
 pub mod guard_link;
 pub mod home;
+pub mod peer_figures;
 pub mod standing;
 mod start;
 pub mod store;

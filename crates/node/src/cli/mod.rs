@@ -2,6 +2,7 @@
 
 mod client;
 mod keys;
+mod peers;
 mod status;
 mod tx;
 
@@ -62,6 +63,15 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// The peers of a running node: who, over what, how far, and what the guard counted.
+    Peers {
+        /// The node's API.
+        #[arg(long, default_value = "http://127.0.0.1:8545")]
+        api: String,
+        /// JSON instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
     /// What this machine lets the node do and see, and how to mend what is missing.
     Doctor {
         /// The data directory whose disk is measured.
@@ -91,6 +101,7 @@ impl Cli {
             Command::Keys { command } => command.run(),
             Command::Tx { command } => command.run(),
             Command::Status { api, json } => status::run(&api, json),
+            Command::Peers { api, json } => peers::run(&api, json),
             Command::Doctor { data_dir, json } => {
                 let findings = doctor::examine(&data_dir);
                 if json {

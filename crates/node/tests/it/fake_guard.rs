@@ -13,6 +13,10 @@ use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const CPUS: u32 = 1;
+/// The row that it gives everybody.
+pub const ROW: u32 = 7;
+/// Its generation.
+pub const GENERATION: u32 = 3;
 
 /// See the module.
 pub struct FakeGuard {
@@ -83,7 +87,7 @@ fn answer(request: &Request) -> (Response, Vec<OwnedFd>) {
             let abi_hash = format!("{:016x}", kernel_shared::abi::abi_hash(CPUS));
             return (Response::Maps { maps, cpus: CPUS, abi_hash }, descriptors);
         }
-        Request::FlowAdd { .. } => Response::Flow { row: None, generation: 0 },
+        Request::FlowAdd { .. } => Response::Flow { row: Some(ROW), generation: GENERATION },
         Request::Status {} | Request::Bans {} => Response::Error { code: ErrorCode::Kernel, message: "a fake".into() },
         _ => Response::Done {},
     };

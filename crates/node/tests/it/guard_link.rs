@@ -13,7 +13,7 @@ use node::config::Config;
 use node::guard_link::{Culprit, Flow, GuardLink, Order, Streams};
 use types::Offence;
 
-use crate::fake_guard::FakeGuard;
+use crate::fake_guard::{FakeGuard, GENERATION, ROW};
 use crate::process::{cli, edit};
 
 /// What the network was told.
@@ -174,4 +174,25 @@ fn flows_have_the_class_of_their_peer_and_a_flood_squeezes() {
     assert_eq!(scene.asked(), [squeeze]);
     assert_eq!(scene.metrics.handshake_budget_squeezes.get(), 1);
     assert_eq!(scene.told(), []);
+}
+
+/// A row is a peer's as long as one of its flows is.
+#[test]
+fn rows_are_known_by_peer() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut scene = scene(folder.path(), &[]);
+    let flow_of = |port| Flow { label: "12D3Koo".into(), ..flow(port, None) };
+    scene.link.order(Order::Admitted(flow_of(9001)));
+    scene.link.order(Order::Admitted(flow_of(9002)));
+    scene.asked();
+    let view = Arc::clone(scene.link.view());
+    assert_eq!(view.row("12D3Koo"), Some((ROW, GENERATION)));
+    assert_eq!(view.row("12D3Kot"), None);
+    assert!(view.with_maps(|maps| maps.row(ROW, GENERATION)).is_some());
+    scene.link.order(Order::Gone(flow_of(9001)));
+    scene.asked();
+    assert_eq!(view.row("12D3Koo"), Some((ROW, GENERATION)));
+    scene.link.order(Order::Gone(flow_of(9002)));
+    scene.asked();
+    assert_eq!(view.row("12D3Koo"), None);
 }
