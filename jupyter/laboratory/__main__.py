@@ -24,6 +24,9 @@ def options():
         command.add_argument("--language", action="append", metavar="NAME", help="python, rust, go or elixir; may be repeated")
     html = commands.add_parser("html", help="make the site")
     html.add_argument("--output", default=str(HOME / "target" / "html"))
+    image = commands.add_parser("image", help="build the image of docker/ without a Docker engine, and run lessons in it")
+    image.add_argument("--base", metavar="IMAGE", help="build on this image; otherwise on a Debian 12 made here")
+    image.add_argument("--keep", action="store_true", help="leave the image in the cache")
     new = commands.add_parser("new-lesson", help="write the skeleton of a lesson")
     new.add_argument("path", help="for instance crypto/06-commitments")
     return parser.parse_args()
@@ -38,6 +41,10 @@ def main():
         from .skeleton import new_lesson
 
         return new_lesson(chosen.path)
+    if chosen.command == "image":
+        from .image import image
+
+        return image(chosen.base, chosen.keep)
     if chosen.command == "html":
         from .site import build
 
