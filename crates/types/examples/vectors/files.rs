@@ -17,6 +17,8 @@ mod messages;
 mod refused;
 #[path = "signatures.rs"]
 mod signatures;
+#[path = "votes.rs"]
+mod votes;
 
 use chain::Chain;
 
@@ -32,6 +34,7 @@ pub fn all() -> Vec<(&'static str, Value)> {
         ("proofs.json", proofs(&chain)),
         ("refused.json", refused::file(&chain)),
         ("messages.json", messages::file(&chain)),
+        ("votes.json", votes::file(&chain)),
     ]
 }
 

@@ -20,7 +20,8 @@ struct Case {
     signature: [u8; 64],
 }
 
-fn signature(r: [u8; 32], s: [u8; 32]) -> [u8; 64] {
+/// R and S.
+pub fn signature(r: [u8; 32], s: [u8; 32]) -> [u8; 64] {
     let mut bytes = [0; 64];
     bytes[..32].copy_from_slice(&r);
     bytes[32..].copy_from_slice(&s);
@@ -42,20 +43,47 @@ pub fn plus_order(signature: &Signature) -> Signature {
     Signature(bytes)
 }
 
-/// Signs with secret scalars under any A and R of the form `secret·B + torsion`, for a message counted up until the
-/// challenge's remainder by 8 is wanted.
-fn crafted(name: &'static str, a: (u64, EdwardsPoint), r: (u64, EdwardsPoint), wanted: impl Fn(u8) -> bool) -> Case {
+/// A point of the curve.
+pub type Point = EdwardsPoint;
+
+/// Signs with secret scalars under any A and R of the form `secret·B + torsion`, for the first message, of those that
+/// `message` makes of 0, 1, …, whose challenge has the wanted remainder by 8: (its number, the key, the signature).
+pub fn crafted_at(
+    a: (u64, Point),
+    r: (u64, Point),
+    message: impl Fn(u32) -> Vec<u8>,
+    wanted: impl Fn(u8) -> bool,
+) -> (u32, [u8; 32], [u8; 64]) {
     let (secret, nonce) = (Scalar::from(a.0), Scalar::from(r.0));
     let key = (ED25519_BASEPOINT_POINT * secret + a.1).compress().to_bytes();
     let point = (ED25519_BASEPOINT_POINT * nonce + r.1).compress().to_bytes();
     (0u32..)
-        .map(|i| format!("{name} {i}").into_bytes())
-        .find_map(|message| {
-            let k = challenge(&point, &key, &message);
+        .find_map(|i| {
+            let k = challenge(&point, &key, &message(i));
             let s = nonce + k * secret;
-            wanted(k.to_bytes()[0] % 8).then(|| Case { name, key, message, signature: signature(point, s.to_bytes()) })
+            wanted(k.to_bytes()[0] % 8).then(|| (i, key, signature(point, s.to_bytes())))
         })
         .expect("one in eight")
+}
+
+fn crafted(name: &'static str, a: (u64, Point), r: (u64, Point), wanted: impl Fn(u8) -> bool) -> Case {
+    let message = |i| format!("{name} {i}").into_bytes();
+    let (i, key, signature) = crafted_at(a, r, message, wanted);
+    Case { name, key, message: message(i), signature }
+}
+
+/// The identity, whose y is 1, written as p + 1.
+pub fn above_p() -> [u8; 32] {
+    let mut bytes = [0xff; 32];
+    (bytes[0], bytes[31]) = (0xee, 0x7f);
+    bytes
+}
+
+/// The identity, whose x is 0, with the sign bit set.
+pub fn minus_zero() -> [u8; 32] {
+    let mut bytes = EIGHT_TORSION[0].compress().to_bytes();
+    bytes[31] |= 0x80;
+    bytes
 }
 
 fn cases() -> Vec<Case> {
@@ -70,10 +98,7 @@ fn cases() -> Vec<Case> {
     let identity = EIGHT_TORSION[0];
     let (torsion, none) = (EIGHT_TORSION[1], identity);
     let identity_bytes = identity.compress().to_bytes();
-    let mut above_p = [0xff; 32];
-    (above_p[0], above_p[31]) = (0xee, 0x7f);
-    let mut minus_zero = identity_bytes;
-    minus_zero[31] |= 0x80;
+    let (above_p, minus_zero) = (above_p(), minus_zero());
     let small = |name, key, r| Case { name, key, message: b"anything".to_vec(), signature: signature(r, [0; 32]) };
     vec![
         with("another message", &|case| case.message = b"honesty".to_vec()),

@@ -6,8 +6,8 @@ use borsh::BorshDeserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use types::{
-    ChainId, Epoch, EpochRecord, FinalityProof, Hello, Lane, Message, PublicKey, Signature, StateProof, TransactionProof,
-    ValidatorSet, decode, encode,
+    Certificate, ChainId, Epoch, EpochRecord, Evidence, FinalityProof, Hello, Kind, Lane, Message, PublicKey, Signature,
+    SignedStatement, StateProof, TransactionProof, ValidatorSet, decode, encode,
 };
 
 fn folder() -> PathBuf {
@@ -185,4 +185,55 @@ fn the_handshake_proves_a_validator() {
     proof.verify(&ChainId::default(), &peer_id).unwrap_err();
     let plain: Hello = decode(&bytes(&handshake["hello_of_another_node"]), 1024).unwrap();
     assert_eq!((plain.validator, plain.chain), (None, chain));
+}
+
+/// What of `votes.json` is good, written down by hand; everything else in it must be refused.
+#[test]
+fn votes_certificates_and_evidence_follow_the_rules() {
+    let file = file("votes.json");
+    let chain: ChainId = get(&file["chain"]);
+    let sets: Vec<ValidatorSet> = list(&file["records"]).iter().map(|record| get::<EpochRecord>(record).set()).collect();
+    let set = |entry: &Value| &sets[entry["record"].as_u64().unwrap() as usize];
+    let good_votes = [
+        "notarize",
+        "finalize",
+        "nullify",
+        "the first view on the epoch's base",
+        "a key with torsion, challenge a multiple of 8",
+        "a key and R with torsion that cancel",
+        "a key made of a plain scalar",
+    ];
+    agree(&file["votes"], "counts", &good_votes, |entry| {
+        let vote: SignedStatement = get(&entry["vote"]);
+        let subject = vote.statement.chain == chain && vote.statement.epoch == set(entry).epoch();
+        let about = vote.statement.kind != Kind::Propose && vote.statement.is_well_formed();
+        subject && about && set(entry).seat(&vote.key).is_some() && vote.verify().is_ok()
+    });
+    let good_certificates =
+        ["a finality certificate", "a notarization", "a nullification", "all seats", "three of four, weights beyond 64 bits"];
+    agree(&file["certificates"], "convinces", &good_certificates, |entry| {
+        get::<Certificate>(&entry["certificate"]).verify(&chain, set(entry)).is_ok()
+    });
+    let good_evidence = [
+        "nullify and finalize",
+        "finalize and nullify",
+        "two blocks notarized",
+        "two blocks finalized",
+        "two blocks proposed",
+        "one block on two parents",
+    ];
+    agree(&file["evidence"], "convicts", &good_evidence, |entry| get::<Evidence>(&entry["evidence"]).verify());
+}
+
+/// The code, the file and the list of good names say the same of every entry.
+fn agree(entries: &Value, verdict: &str, good: &[&str], check: impl Fn(&Value) -> bool) {
+    let mut found = 0;
+    for entry in list(entries) {
+        let name = entry["name"].as_str().unwrap();
+        let expected = good.contains(&name);
+        found += usize::from(expected);
+        assert_eq!(entry[verdict].as_bool(), Some(expected), "{name}, in the file");
+        assert_eq!(check(entry), expected, "{name}, by the code");
+    }
+    assert_eq!(found, good.len());
 }

@@ -1,0 +1,3 @@
+module ebpf-blockchain/client
+
+go 1.27
