@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 FENCE = re.compile(r"^```\{(?P<kind>code-cell|hint)\}(?P<words>[^\n]*)\n(?P<body>.*?)^```", re.M | re.S)
+# An exercise and its check may be one cell, with this line between what is the reader's and the check.
+CHECK_LINE = re.compile(r"^(?:#|//) check$", re.M)
 TAGS = re.compile(r":tags: \[(?P<tags>[^\]]*)\]\n")
 # What is sent of each text, characters; what is read of an answer, bytes; how long it may take, seconds.
 TEXT_MAX, ANSWER_BYTES_MAX, ANSWER_SECONDS_MAX = 4000, 1 << 16, 60
@@ -43,8 +45,14 @@ def exercises(text, language):
         # Hints stand once, after the last language's cell: they belong to all.
         current = found.setdefault(name, Exercise(name))
         if "check" in names and words[:1] == [language]:
-            current.check = body[tagged.end() :].strip()
+            current.check = parts(body[tagged.end() :])[1]
     return [each for each in found.values() if each.check]
+
+
+def parts(code):
+    """(the reader's part of a cell, its check)."""
+    line = CHECK_LINE.search(code)
+    return (code[: line.start()].strip(), code[line.end() :].strip()) if line else ("", code.strip())
 
 
 class Tutor:
@@ -58,7 +66,8 @@ class Tutor:
 
     def saw(self, code, error):
         """A cell has run; `error` is None if it passed."""
-        exercise = next((each for each in self.exercises if each.check == code.strip()), None)
+        attempt, check = parts(code)
+        exercise = next((each for each in self.exercises if each.check == check), None)
         if exercise is None:
             self.before = code
             return
@@ -67,7 +76,7 @@ class Tutor:
             return
         if self.failed is not exercise:
             self.failed, self.step = exercise, 0
-        self.error, self.attempt = error, self.before
+        self.error, self.attempt = error, attempt or self.before
 
     def asked(self, code):
         """The answer to a `%%tutor` cell in Markdown; None for any other cell."""

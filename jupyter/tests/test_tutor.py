@@ -117,3 +117,16 @@ def test_every_kernel_has_the_tutor(language):
         kernel.run(exercise.source)  # nothing is defined: it fails
         (after,) = kernel.run("%%tutor")
         assert hints[0][1] in after.data["text/markdown"]
+
+
+def test_an_exercise_and_its_check_may_be_one_cell(tmp_path):
+    one_cell = "```{code-cell} python\n:tags: [exercise:two, check:two]\ndef two(): return 0\n# check\nassert two() == 2\n```\n```{hint} Hint\nOne more than 1.\n```\n"
+    (tmp_path / "lesson.myst").write_text("# A lesson\n\n" + one_cell)
+    tutor = Tutor("python", tmp_path, {"LAB_TUTOR_URL": "http://127.0.0.1:9"})
+    # The reader has changed what is above the line.
+    tutor.saw("def two(): return 1\n# check\nassert two() == 2", "AssertionError")
+    assert "One more than 1." in tutor.hint()
+    shown = tutor.asked("%%tutor")
+    assert "def two(): return 1" in shown and "assert two() == 2" in shown
+    tutor.saw("def two(): return 2\n# check\nassert two() == 2", None)
+    assert tutor.failed is None
