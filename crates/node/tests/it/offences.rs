@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use api::info::BlockInfo;
+use guard::protocol::Request;
 use network::{Event, Keypair, Multiaddr};
 use types::{
     AccountKey, Action, Amount, Block, BlockHash, ChainId, Epoch, Hash, Height, Hello, Kind, Message, Nonce, Offence,
@@ -12,7 +13,8 @@ use types::{
     WIRE_VERSION,
 };
 
-use crate::process::{Node, await_that, cli, genesis, home, keys};
+use crate::fake_guard::FakeGuard;
+use crate::process::{Node, await_that, cli, edit, genesis, home, keys};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -27,9 +29,10 @@ struct World {
     address: Multiaddr,
 }
 
-/// A node that finalizes alone, with one block.
-fn world(folder: &Path) -> World {
+/// A node that finalizes alone, with one block. Its configuration is changed first.
+fn world(folder: &Path, changes: &[(&str, &str)]) -> World {
     let alpha = home(folder, "alpha", true);
+    edit(&alpha, changes);
     let strong = keys(&alpha)["validator_key"].as_str().unwrap().parse().unwrap();
     let mut record = genesis(&[strong, weak().public()], 8);
     for validator in record.epochs.iter_mut().flat_map(|epoch| &mut epoch.validators) {
@@ -147,6 +150,12 @@ impl Peer {
         tokio::time::timeout(PATIENCE, heard).await.expect("an answer in time");
     }
 
+    /// Waits until the node has closed it.
+    async fn falls(&mut self) {
+        let fell = async { while !matches!(self.events.recv().await.unwrap(), Event::Disconnected { .. }) {} };
+        tokio::time::timeout(PATIENCE, fell).await.expect("its end in time");
+    }
+
     async fn stop(self) {
         self.handle.shutdown();
         self.task.await.unwrap();
@@ -156,12 +165,10 @@ impl Peer {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_offence_is_told_by_its_name() {
     let folder = tempfile::tempdir().unwrap();
-    let world = world(folder.path());
+    let world = world(folder.path(), &[]);
     let impossible = world.vote(&weak(), 0, 1);
     world.commits(None, Offence::Malformed, async |peer| peer.send(impossible).await).await;
-    let mut forged = world.transfer(2, 0);
-    forged.signature.0[9] ^= 1;
-    world.commits(None, Offence::BadSignature, async |peer| peer.send(Message::Transactions(vec![forged])).await).await;
+    world.commits(None, Offence::BadSignature, async |peer| peer.send(forged(&world)).await).await;
     let again = Message::Transactions(vec![world.transfer(3, 0)]);
     world
         .commits(None, Offence::Replay, async |peer| {
@@ -225,7 +232,7 @@ fn usurped(world: &World) -> Message {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn honest_mistakes_are_no_offence() {
     let folder = tempfile::tempdir().unwrap();
-    let world = world(folder.path());
+    let world = world(folder.path(), &[]);
     let mut peer = world.peer(Some(weak())).await;
     let is_status = |message: &Message| matches!(message, Message::Status(_));
     // On connect it says where it stands.
@@ -263,5 +270,64 @@ async fn honest_mistakes_are_no_offence() {
         handle.shutdown();
         task.await.unwrap();
     }
+    assert_eq!(world.all(), []);
+}
+
+/// A node with a guard that remembers.
+fn guarded(folder: &Path, changes: &[(&str, &str)]) -> (World, FakeGuard) {
+    let guard = FakeGuard::start(folder);
+    let socket = format!("socket = {:?}", guard.socket.display().to_string());
+    let changes: Vec<_> = changes.iter().copied().chain([("# socket = \"/run/ebpf-guard/guard.sock\"", &socket[..])]).collect();
+    (world(folder, &changes), guard)
+}
+
+fn forged(world: &World) -> Message {
+    let mut forged = world.transfer(2, 0);
+    forged.signature.0[9] ^= 1;
+    Message::Transactions(vec![forged])
+}
+
+/// Alone behind its address, the guilty one is banned; beside an innocent one it is limited, and the innocent one stays.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shared_address_is_limited_and_a_lone_one_banned() {
+    let folder = tempfile::tempdir().unwrap();
+    let (world, guard) = guarded(folder.path(), &[]);
+    let innocent = world.peer(None).await;
+    let mut guilty = world.peer(None).await;
+    guilty.send(forged(&world)).await;
+    guilty.falls().await;
+    assert_eq!(world.metric("ebpf_node_peers_limited_total"), 1);
+    let limited = "ebpf_node_refusals_total{reason=\"limited\"}";
+    await_that("it dials again and is refused", || world.metric(limited) > 2);
+    assert_eq!(world.metric("ebpf_node_peers_connected"), 1, "the innocent one stays");
+    guilty.stop().await;
+    // Now it is alone behind its address.
+    innocent.send(forged(&world)).await;
+    let ban = guard.until(|request| match request {
+        Request::Ban { address, offence, .. } => Some((address.to_string(), offence)),
+        _ => None,
+    });
+    assert_eq!(ban, ("127.0.0.1/32".to_owned(), Offence::BadSignature));
+    innocent.stop().await;
+}
+
+/// A flood of connections makes the node ask for a smaller budget, and accuses nobody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_squeezes_the_budget_of_handshakes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (world, guard) = guarded(folder.path(), &[("flood_arrivals_per_s = 200", "flood_arrivals_per_s = 5")]);
+    let (socket, _) = network::socket_of(&world.address).unwrap();
+    let pour = tokio::spawn(async move {
+        loop {
+            drop(tokio::net::TcpStream::connect(socket).await);
+        }
+    });
+    let squeeze = tokio::task::spawn_blocking(move || {
+        guard.until(|request| if let Request::Budget { name, for_ms, .. } = request { Some((name, for_ms)) } else { None })
+    });
+    assert_eq!(squeeze.await.unwrap(), ("handshakes".to_owned(), Some(30_000)));
+    pour.abort();
+    await_that("the flood is counted", || world.metric("ebpf_node_handshake_floods_total") >= 1);
+    await_that("the squeeze is counted", || world.metric("ebpf_node_handshake_budget_squeezes_total") >= 1);
     assert_eq!(world.all(), []);
 }
