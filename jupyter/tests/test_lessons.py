@@ -133,6 +133,8 @@ def test_too_few_compared_cells_fail():
 
 def test_noise_is_no_difference():
     assert normal("\x1b[31mthread 'main' (12) panicked") == normal("thread 'main' (9) panicked")
+    assert normal("panicked at src/lib.rs:16:10:") == normal("panicked at src/lib.rs:12:10:")
+    assert normal("#Function<41.3316493/2 in :erl_eval>") == normal("#Function<42.1/2 in :erl_eval>") != normal("#Function<42.1/1 in :erl_eval>")
     assert normal("a b") != normal("a c")
 
 
