@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use api::info::BlockInfo;
-use guard::protocol::Request;
+use guard::protocol::{FlowKind, Request};
 use network::{Event, Keypair, Multiaddr};
 use types::{
     AccountKey, Action, Amount, Block, BlockHash, ChainId, Epoch, Hash, Height, Hello, Kind, Message, Nonce, Offence,
@@ -330,4 +330,23 @@ async fn a_flood_squeezes_the_budget_of_handshakes() {
     await_that("the flood is counted", || world.metric("ebpf_node_handshake_floods_total") >= 1);
     await_that("the squeeze is counted", || world.metric("ebpf_node_handshake_budget_squeezes_total") >= 1);
     assert_eq!(world.all(), []);
+}
+
+/// Anybody can prove some key: the floor is for keys of the present epoch's record.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_present_validators_have_the_floor() {
+    let folder = tempfile::tempdir().unwrap();
+    let (world, guard) = guarded(folder.path(), &[]);
+    for (key, expect) in
+        [(Some(weak()), FlowKind::Floor), (Some(AccountKey::development(41)), FlowKind::Known), (None, FlowKind::Known)]
+    {
+        let peer = world.peer(key).await;
+        let name = peer.handle.peer_id().to_string();
+        let class = guard.until(|request| match request {
+            Request::FlowAdd { class, label, .. } if label == name => Some(class),
+            _ => None,
+        });
+        assert_eq!(class, expect);
+        peer.stop().await;
+    }
 }
