@@ -17,7 +17,7 @@ compiler = $(if $(shell command -v ccache),CC="ccache gcc" CXX="ccache g++",)
 build = $(compiler) $(CARGO) build --workspace --bins --locked
 
 .DEFAULT_GOAL := help
-.PHONY: help devnet test setup setup-test build fmt fmt-check lint tidy kernel-verify unit planted bench bench-guard jupyter jupyter-check test-jupyter clean
+.PHONY: help devnet test setup setup-test build fmt fmt-check lint tidy kernel-verify unit planted bench bench-guard fuzz jupyter jupyter-check test-jupyter clean
 
 help: ## This list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -67,6 +67,9 @@ bench: ## The figures of the README, on this machine.
 bench-guard: ## What the kernel guard costs, beside others: target/bench/guard.json.
 	@scripts/setup.sh --bench
 	$(compiler) $(CARGO) run -q -p xtask --locked -- bench-guard
+
+fuzz: ## Fuzz what reads bytes of strangers, each target for ARGS seconds: make fuzz ARGS=60
+	$(compiler) $(CARGO) run -q -p xtask --locked -- fuzz $(ARGS)
 
 jupyter: ## JupyterLab with the lessons, on loopback.
 	@jupyter/lab up $(ARGS)

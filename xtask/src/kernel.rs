@@ -47,7 +47,7 @@ const LOCK: &str = "objects.lock";
 const SOURCES: [&str; 4] = ["kernel/programs/Cargo.toml", "kernel/programs/Cargo.lock", "kernel/programs/src", "kernel/shared/src"];
 
 /// Files and folders of the shared crate that are for tests only: not in the object, so not in its hash.
-const TEST_ONLY: [&str; 4] = ["tests.rs", "golden.rs", "golden", "model.rs"];
+const TEST_ONLY: [&str; 5] = ["tests.rs", "golden.rs", "golden", "invariants.rs", "model.rs"];
 
 /// The stage's manifest of `kernel-shared`: what the kernel build needs of it, and nothing that names the outer workspace.
 const SHARED_MANIFEST: &str =

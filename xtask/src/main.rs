@@ -3,6 +3,7 @@
 
 mod bench;
 mod deps;
+mod fuzz;
 mod kernel;
 mod tidy;
 
@@ -27,6 +28,12 @@ enum Task {
     Tidy,
     /// The guard's figures, beside what was promised; into target/bench/guard.json. Needs root.
     BenchGuard,
+    /// Fuzz everything that reads bytes of strangers, each target for some seconds.
+    Fuzz {
+        /// Seconds a target.
+        #[arg(default_value_t = 30)]
+        seconds: u32,
+    },
     /// The dependency table: which package may depend on which, and what it must never contain.
     CheckDeps,
 }
@@ -36,6 +43,7 @@ fn main() -> anyhow::Result<()> {
         Task::Kernel { task } => kernel::run(task, &root()),
         Task::Tidy => tidy::run(&root()),
         Task::BenchGuard => bench::run(&root()),
+        Task::Fuzz { seconds } => fuzz::run(&root(), seconds),
         Task::CheckDeps => deps::run(&root()),
     }
 }

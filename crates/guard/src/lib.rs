@@ -10,6 +10,8 @@
 
 pub mod client;
 pub mod explain;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod invariants;
 #[cfg(feature = "kernel")]
 pub mod kernel;
 pub mod policy;

@@ -17,6 +17,8 @@ pub mod egress;
 #[cfg(any(test, feature = "model"))]
 pub mod golden;
 mod half;
+#[cfg(any(test, feature = "model"))]
+pub mod invariants;
 pub mod latency;
 #[cfg(any(test, feature = "model"))]
 pub mod model;
