@@ -12,8 +12,6 @@ NOISE = [
     (re.compile(r"thread '([^']*)' \(\d+\)"), r"thread '\1'"),
     # evcxr compiles a cell after what it carries over from earlier ones.
     (re.compile(r"src/lib\.rs:\d+:\d+"), "src/lib.rs:…"),
-    # And the place in the program that evcxr makes of all cells: its items come in no fixed order.
-    (re.compile(r"src/lib\.rs:\d+:\d+"), "src/lib.rs"),
     (re.compile(r"^stack backtrace:\n(?:.*\n?)*", re.M), ""),
     (re.compile(r"0x[0-9a-f]{4,16}\b"), "0x…"),
     (re.compile(r"(?<=\+)0x[0-9a-f]+"), "0x…"),
