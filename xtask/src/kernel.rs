@@ -40,7 +40,7 @@ pub enum Task {
 
 const OBJECTS: &str = "crates/guard/objects";
 /// The objects; each is the binary of the same name.
-const PROGRAMS: [&str; 3] = ["bench", "egress", "guard"];
+const PROGRAMS: [&str; 4] = ["bench", "egress", "guard", "probes"];
 const LOCK: &str = "objects.lock";
 
 /// What is copied to the stage and hashed, relative to the root.

@@ -2,6 +2,7 @@
 //!
 //! - [`policy`]: offences in, disconnects and bans out; pure.
 //! - [`prefix`], [`protocol`], [`client`]: the guard's Unix socket, seen from outside.
+//! - [`truth`]: what the kernel's TCP knows about a peer's connection.
 //! - [`reader`]: counters read from mapped kernel memory, without a capability and without a system call per counter.
 //! - [`kernel`] (feature `kernel`): loader, attach, pins, adoption, tables, server: what the privileged `ebpf-guard` runs.
 //!
@@ -18,9 +19,11 @@ pub mod policy;
 pub mod prefix;
 pub mod protocol;
 pub mod reader;
+pub mod truth;
 
 pub use client::{Client, ClientError};
 pub use policy::{Action, Policy, PolicyConfig, Subject};
 pub use prefix::Prefix;
 pub use protocol::{ErrorCode, FlowKind, Protocol, Request, Response};
 pub use reader::{Maps, ReaderError};
+pub use truth::{TcpState, TcpTruth};

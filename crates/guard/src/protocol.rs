@@ -75,6 +75,17 @@ pub enum FlowKind {
     Dialing,
 }
 
+impl FlowKind {
+    /// Its name in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            FlowKind::Floor => "floor",
+            FlowKind::Known => "known",
+            FlowKind::Dialing => "dialing",
+        }
+    }
+}
+
 /// What a client asks. Those marked *write* need root or an allowed uid.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "snake_case", deny_unknown_fields)]
@@ -260,6 +271,25 @@ pub struct RowInfo {
     pub dropped: u64,
     /// Packets that `enforce` would have dropped.
     pub would_drop: u64,
+    /// The flows that count here now.
+    #[serde(default)]
+    pub endpoints: Vec<Endpoint>,
+    /// What the kernel's TCP knows about its connection; null = not visible (QUIC, no `--cgroup`, nothing heard yet), never 0.
+    #[serde(default)]
+    pub tcp: Option<crate::TcpTruth>,
+}
+
+/// One flow of a row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// Protocol.
+    pub protocol: Protocol,
+    /// Remote address.
+    pub address: IpAddr,
+    /// Remote port.
+    pub port: u16,
+    /// Class.
+    pub class: FlowKind,
 }
 
 /// A latency histogram.
@@ -336,6 +366,12 @@ pub struct Stats {
     pub latency_udp: LatencyInfo,
     /// The egress guard; null where none was asked for.
     pub egress: Option<EgressInfo>,
+    /// The probes, by name: how each is attached, or `off: …`, or `none: …` with the reason.
+    #[serde(default)]
+    pub probes: BTreeMap<String, String>,
+    /// Packets on protected ports that passed the guard and were dropped by the kernel's own stack, by its reason; zeros are left out.
+    #[serde(default)]
+    pub kernel_drops: BTreeMap<String, u64>,
     /// Rows with an owner; empty in `status`.
     pub rows: Vec<RowInfo>,
 }
@@ -365,7 +401,7 @@ pub struct EgressInfo {
 /// One map of the answer to `maps`, in the order of the descriptors.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MapInfo {
-    /// Name: `COUNTERS`, `ROWS`, `LATENCY` (mapped for reading) and the rest (read-only look-ups).
+    /// Name: `COUNTERS`, `ROWS`, `LATENCY`, the probes' arrays (mapped for reading) and the rest (read-only look-ups).
     pub name: String,
     /// Whether it can be mapped.
     pub mappable: bool,

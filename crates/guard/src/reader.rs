@@ -3,10 +3,15 @@
 //! The guard hands the descriptors over (SCM_RIGHTS). The arrays are frozen: user space can map them for reading only,
 //! the kernel programs go on writing. Nobody can zero a counter, so a row that gets a new owner is told apart by its generation.
 
-use crate::protocol::{LatencyInfo, MapInfo};
+use crate::{
+    protocol::{LatencyInfo, MapInfo},
+    truth::{self, TcpTruth},
+};
 use kernel_shared::{
     REASON_SLOTS, Reason, Word,
     abi::{COUNTER_SLOTS, CounterCell, LATENCY_BUCKETS, LatencyCell, Plain, ROWS_MAX, RowCell, SLOT_WOULD_DROP, abi_hash},
+    drops,
+    truth::TruthCell,
 };
 use memmap2::{MmapOptions, MmapRaw};
 use std::{collections::BTreeMap, io, os::fd::OwnedFd};
@@ -83,21 +88,28 @@ pub struct RowCount {
     pub would_drop: u64,
 }
 
+/// Arrays of the probes: each is there unless the kernel refused it.
+pub const PROBES: [&str; 2] = ["TRUTH", "KERNEL_DROPS"];
+
 /// The counters of one guard, mapped.
 pub struct Maps {
     cpus: usize,
     counters: Cells<CounterCell>,
     rows: Cells<RowCell>,
     latency: Cells<LatencyCell>,
+    truth: Option<Cells<TruthCell>>,
+    kernel_drops: Option<Cells<Word>>,
 }
 
-/// Bytes to map for each array, given the number of CPUs: counters, rows, latency.
-pub const fn mapped_bytes(cpus: u32) -> [(&'static str, usize); 3] {
+/// Bytes to map for each array, given the number of CPUs. The probes' arrays are not per CPU.
+pub const fn mapped_bytes(cpus: u32) -> [(&'static str, usize); 5] {
     let cpus = cpus as usize;
     [
         ("COUNTERS", COUNTER_SLOTS as usize * cpus * size_of::<CounterCell>()),
         ("ROWS", ROWS_MAX as usize * cpus * size_of::<RowCell>()),
         ("LATENCY", 2 * LATENCY_BUCKETS as usize * cpus * size_of::<LatencyCell>()),
+        ("TRUTH", ROWS_MAX as usize * size_of::<TruthCell>()),
+        ("KERNEL_DROPS", drops::SLOTS as usize * size_of::<Word>()),
     ]
 }
 
@@ -112,7 +124,23 @@ impl Maps {
             let position = infos.iter().position(|info| info.name == name && info.mappable);
             position.and_then(|position| descriptors.get(position)).ok_or(ReaderError::Missing(name))
         };
-        Maps::from_descriptors(find("COUNTERS")?, find("ROWS")?, find("LATENCY")?, cpus)
+        let mut maps = Maps::from_descriptors(find("COUNTERS")?, find("ROWS")?, find("LATENCY")?, cpus)?;
+        for name in PROBES {
+            if let Ok(fd) = find(name) {
+                maps.add_probe(name, fd)?;
+            }
+        }
+        Ok(maps)
+    }
+
+    /// Maps one of the probes' arrays ([`PROBES`]); a guard whose kernel refused the probes has none.
+    pub fn add_probe(&mut self, name: &'static str, fd: &OwnedFd) -> Result<(), ReaderError> {
+        match name {
+            "TRUTH" => self.truth = Some(Cells::new(name, fd, ROWS_MAX as usize)?),
+            "KERNEL_DROPS" => self.kernel_drops = Some(Cells::new(name, fd, drops::SLOTS as usize)?),
+            _ => return Err(ReaderError::Missing(name)),
+        }
+        Ok(())
     }
 
     /// Maps three known descriptors.
@@ -123,6 +151,8 @@ impl Maps {
             counters: Cells::new("COUNTERS", counters, COUNTER_SLOTS as usize * cpus)?,
             rows: Cells::new("ROWS", rows, ROWS_MAX as usize * cpus)?,
             latency: Cells::new("LATENCY", latency, 2 * LATENCY_BUCKETS as usize * cpus)?,
+            truth: None,
+            kernel_drops: None,
         })
     }
 
@@ -169,6 +199,20 @@ impl Maps {
             add(&mut sum.would_drop, &cell.would_drop);
         }
         sum
+    }
+
+    /// What the kernel's TCP knows about the connection of a row under this generation. `None`: nothing is visible. The guard was given no
+    /// cgroup, or the peer speaks QUIC, or its connection has not been heard of since its flow was announced. Plain loads, no system call.
+    pub fn truth(&self, row: u32, generation: u32) -> Option<TcpTruth> {
+        truth::read(self.truth.as_ref()?.get(row as usize)?, generation)
+    }
+
+    /// Packets on protected ports that the kernel's stack dropped, by number of the reason (`enum skb_drop_reason`; the last slot is all
+    /// that have none), zeros left out.
+    pub fn kernel_drops(&self) -> Vec<(u32, u64)> {
+        let Some(cells) = &self.kernel_drops else { return Vec::new() };
+        let counts = (0..drops::SLOTS).filter_map(|slot| Some((slot, cells.get(slot as usize)?.load())));
+        counts.filter(|(_, count)| *count > 0).collect()
     }
 
     /// The highest generation that any cell of any row has seen.

@@ -13,6 +13,7 @@ pub mod account;
 pub mod ban;
 pub mod bucket;
 pub mod control;
+pub mod drops;
 pub mod egress;
 #[cfg(any(test, feature = "model"))]
 pub mod golden;
@@ -27,6 +28,7 @@ pub mod proxy;
 mod reason;
 mod sanity;
 pub mod strangers;
+pub mod truth;
 mod verdict;
 mod word;
 

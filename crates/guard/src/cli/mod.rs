@@ -1,5 +1,6 @@
 //! The command line.
 
+mod peers;
 mod run;
 mod show;
 
@@ -38,6 +39,11 @@ enum Command {
     Run(Box<run::Run>),
     /// Mode, interface and counters.
     Status {
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// One line a peer: what the kernel knows about its connection, its packets, its drops.
+    Peers {
         #[command(flatten)]
         reach: Reach,
     },
@@ -144,6 +150,7 @@ impl Cli {
         match self.command {
             Command::Run(run) => run.run(),
             Command::Status { reach } => show::status(&reach.client()?.stats(true)?, reach.json),
+            Command::Peers { reach } => peers::show(&reach.client()?.stats(true)?.rows, reach.json),
             Command::Mode { mode, reach } => done(&reach, &Request::Mode { mode }),
             Command::Enforce { duration, reach } => {
                 done(&reach, &Request::Enforce { for_ms: duration.as_millis().min(u64::MAX as u128) as u64 })

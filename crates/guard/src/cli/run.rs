@@ -75,7 +75,7 @@ pub struct Run {
     /// Keep the processes of --cgroup from dialing private, link-local, documentation and other special ranges. Follows the mode: shadow only counts.
     #[arg(long, requires = "cgroup")]
     egress: bool,
-    /// The node's control group, a directory of cgroup2.
+    /// The node's control group, a directory of cgroup2: its TCP connections get figures in `peers`, and --egress guards it.
     #[arg(long)]
     cgroup: Option<PathBuf>,
     /// Prefixes that may be dialed all the same.
@@ -109,7 +109,7 @@ impl Run {
             enter(path).with_context(|| format!("entering network namespace {}", path.display()))?;
         }
         let (allow, loopback) = (self.egress_allow, !self.egress_no_loopback);
-        let egress = self.cgroup.filter(|_| self.egress).map(|cgroup| EgressOptions { cgroup, allow, loopback });
+        let egress = self.cgroup.clone().filter(|_| self.egress).map(|cgroup| EgressOptions { cgroup, allow, loopback });
         let options = Options {
             interface: self.iface,
             protect: self.protect.iter().map(|port| (port.protocol, port.number)).collect(),
@@ -124,6 +124,7 @@ impl Run {
             budgets: Budgets::default(),
             strangers: self.budget,
             egress,
+            cgroup: self.cgroup,
             syn_proxy: self.syn_proxy,
         };
         // Mounts, directories and the socket first: afterwards the right to make them is given up.
@@ -132,7 +133,7 @@ impl Run {
         caps::drop_to_needed().context("dropping capabilities")?;
         let hub = Arc::new(events::Hub::default());
         let mut guard = Guard::start(options, prepared, hub.clone())?;
-        guard.degraded().for_each(|reason| tracing::warn!("packet latency is {reason}"));
+        guard.degraded().iter().for_each(|line| tracing::warn!("{line}"));
         let mut ring = guard.take_ring()?;
         announce(&mut guard);
         let shared = Arc::new(server::Shared {

@@ -74,6 +74,12 @@ pub fn status(stats: &Stats, json: bool) -> anyhow::Result<()> {
     {
         writeln!(out, "egress     {range:<22} {:>14} denied {:>14} would be", count.denied, count.would_deny)?;
     }
+    for (reason, packets) in &stats.kernel_drops {
+        writeln!(out, "kernel drop {reason:<21} {packets:>14}")?;
+    }
+    for (probe, line) in &stats.probes {
+        writeln!(out, "probe      {probe}: {line}")?;
+    }
     latency(&mut out, "tcp", &stats.latency_tcp)?;
     latency(&mut out, "udp", &stats.latency_udp)?;
     for row in &stats.rows {

@@ -7,6 +7,9 @@ const DEPTH_MAX: usize = 8;
 
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
+const KIND_ENUM: u32 = 6;
+const KIND_TYPEDEF: u32 = 8;
+const KIND_PROTOTYPE: u32 = 13;
 
 /// Parsed type table.
 pub struct Btf {
@@ -60,6 +63,44 @@ impl Btf {
             }
         }
         bits.is_multiple_of(8).then_some(bits / 8)
+    }
+
+    /// Values and names of an enumeration; empty if there is none.
+    pub fn values(&self, enumeration: &str) -> Vec<(u32, String)> {
+        let found = self.named(KIND_ENUM, enumeration).and_then(|record| Some((record, word(&self.data, record + 4)? & 0xffff)));
+        let Some((record, count)) = found else { return Vec::new() };
+        let value = |index: usize| {
+            let entry = record + 12 + index * 8;
+            Some((word(&self.data, entry + 4)?, String::from_utf8_lossy(self.name(entry)?).into_owned()))
+        };
+        (0..count as usize).filter_map(value).collect()
+    }
+
+    /// Position of the argument of this enumeration's type in a tracepoint's arguments, as its probe's type (`btf_trace_NAME`) has them.
+    pub fn argument(&self, tracepoint: &str, enumeration: &str) -> Option<usize> {
+        let typedef = self.named(KIND_TYPEDEF, &format!("btf_trace_{tracepoint}"))?;
+        let prototype = self.target(self.target(typedef)?)?;
+        let info = word(&self.data, prototype + 4)?;
+        if info >> 24 & 0x1f != KIND_PROTOTYPE {
+            return None;
+        }
+        let wanted = self.named(KIND_ENUM, enumeration)?;
+        let is_wanted = |index: &usize| {
+            let kind = word(&self.data, prototype + 12 + index * 8 + 4);
+            kind.and_then(|kind| self.types.get((kind as usize).checked_sub(1)?)) == Some(&wanted)
+        };
+        // The first argument is the probe's own data.
+        (1..(info & 0xffff) as usize).find(is_wanted).map(|position| position - 1)
+    }
+
+    fn named(&self, kind: u32, name: &str) -> Option<usize> {
+        let is_kind = |record: &usize| word(&self.data, record + 4).is_some_and(|info| info >> 24 & 0x1f == kind);
+        self.types.iter().copied().find(|record| is_kind(record) && self.name(*record) == Some(name.as_bytes()))
+    }
+
+    /// The record that a typedef or pointer refers to.
+    fn target(&self, record: usize) -> Option<usize> {
+        self.types.get((word(&self.data, record + 8)? as usize).checked_sub(1)?).copied()
     }
 
     fn is_composite(&self, record: usize) -> bool {
@@ -119,6 +160,11 @@ mod tests {
         assert!(btf.offset("sock", &["__sk_common", "skc_num"]).unwrap() > 0);
         assert_eq!(btf.offset("sk_buff", &["no_such_field"]), None);
         assert_eq!(btf.offset("no_such_struct", &["next"]), None);
+        assert_eq!(btf.argument("kfree_skb", "skb_drop_reason"), Some(2));
+        assert_eq!(btf.argument("kfree_skb", "no_such_enum"), None);
+        let reasons = btf.values("skb_drop_reason");
+        assert!(reasons.iter().any(|(_, name)| name == "SKB_DROP_REASON_NO_SOCKET"));
+        assert!(btf.values("no_such_enum").is_empty());
     }
 
     proptest! {
@@ -129,6 +175,8 @@ mod tests {
             if let Some(btf) = Btf::parse(data) {
                 let _ = btf.offset("", &[""]);
                 let _ = btf.offset("a", &["b", "c"]);
+                let _ = btf.values("");
+                let _ = btf.argument("", "");
             }
         }
     }

@@ -167,7 +167,7 @@ fn load(object: &mut aya::Ebpf, name: &'static str) -> Result<OwnedFd, EgressErr
 }
 
 /// Takes over the first pinned link of this hook that belongs to this control group; others of ours are detached.
-fn adopt<'a>(
+pub(super) fn adopt<'a>(
     program: BorrowedFd<'_>,
     group: u64,
     directories: impl Iterator<Item = &'a Path>,

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     Prefix,
-    protocol::{FlowKind, Protocol, RowInfo},
+    protocol::{Endpoint, FlowKind, Protocol, RowInfo},
     reader::Maps,
 };
 use kernel_shared::abi::{FLOWS_MAX, Flow4, Flow6, FlowClass, FlowValue, ROW_NONE, ROWS_MAX};
@@ -293,6 +293,11 @@ impl Flows {
 
     /// Rows with an owner, with their counters.
     pub fn list(&self, counters: &Maps) -> Vec<RowInfo> {
+        let mut endpoints: BTreeMap<u32, Vec<Endpoint>> = BTreeMap::new();
+        for (key, flow) in self.flows.iter().filter(|(_, flow)| flow.row != ROW_NONE) {
+            let FlowKey { protocol, address, port } = *key;
+            endpoints.entry(flow.row).or_default().push(Endpoint { protocol, address, port, class: flow.class });
+        }
         let info = |(index, row): (&u32, &Row)| {
             let count = counters.row(*index, row.generation);
             RowInfo {
@@ -304,6 +309,8 @@ impl Flows {
                 bytes: count.bytes,
                 dropped: count.dropped,
                 would_drop: count.would_drop,
+                endpoints: endpoints.remove(index).unwrap_or_default(),
+                tcp: counters.truth(*index, row.generation),
             }
         };
         self.rows.iter().map(info).collect()

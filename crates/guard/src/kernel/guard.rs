@@ -10,6 +10,7 @@ use super::{
     flows::{Announcement, Budget, Budgets, FlowError, FlowKey, Flows},
     load::{self, LoadError},
     netlink,
+    probes::{self, Probes},
     squeeze::{self, SqueezeError},
     syn_proxy, sys,
     tables::{self, TableError, Tables},
@@ -74,6 +75,8 @@ pub struct Options {
     pub strangers: Vec<(StrangerBudget, Budget)>,
     /// What keeps the node from dialing special ranges, if anything.
     pub egress: Option<EgressOptions>,
+    /// The node's control group, a directory of cgroup2: whose connections the probes see. Nothing is made there.
+    pub cgroup: Option<PathBuf>,
 }
 
 /// Why a guard can't start.
@@ -166,6 +169,7 @@ pub struct Guard {
     options: Options,
     directory: PathBuf,
     object: load::Loaded,
+    probes: Probes,
     /// Held so that the filter stays even if somebody removes the pin by hand.
     _link: Option<OwnedFd>,
     tables: Tables,
@@ -195,7 +199,7 @@ impl Guard {
         let failed = |source| GuardError::Directory { path: directory.clone(), source };
         bpffs::ensure(&options.bpffs).map_err(failed)?;
         let present = attach::present(&options.interface)?;
-        let group = options.egress.as_ref().map(|options| egress::open(&options.cgroup)).transpose()?;
+        let group = options.cgroup.as_ref().map(|path| egress::open(path)).transpose()?;
         std::fs::create_dir_all(&directory).map_err(failed)?;
         Ok(Prepared { directory, present, group })
     }
@@ -249,6 +253,9 @@ impl Guard {
                 return Err(error.into());
             }
         };
+        let cgroup = options.cgroup.as_deref().zip(group.as_ref());
+        let probes = Probes::start(&directory, &older, clock.hz(), cgroup);
+        let counters = map_probes(counters, &directory)?;
         for other in &older {
             let failed = |source| GuardError::Directory { path: other.clone(), source };
             bpffs::remove(other).map_err(failed)?;
@@ -257,6 +264,7 @@ impl Guard {
             options,
             directory,
             object,
+            probes,
             _link: attached.link,
             tables,
             counters,
@@ -279,9 +287,11 @@ impl Guard {
         RingBuf::try_from(map).map_err(|error| GuardError::Ring(Box::new(error)))
     }
 
-    /// Why a latency source is missing: one line each.
-    pub fn degraded(&self) -> impl Iterator<Item = &str> {
-        self.object.latency_sources.iter().map(String::as_str).filter(|source| source.starts_with("none"))
+    /// What this kernel refused: one line each.
+    pub fn degraded(&self) -> Vec<String> {
+        let latency = self.object.latency_sources.iter().map(|source| ("packet latency".to_string(), source.clone()));
+        let missing = latency.chain(self.probes.lines()).filter(|(_, line)| line.starts_with("none"));
+        missing.map(|(what, line)| format!("{what}: {line}")).collect()
     }
 
     /// Once a second: frees what has expired (the kernel ignores it already).
@@ -522,7 +532,8 @@ impl Guard {
         let mapped: BTreeMap<&str, usize> = reader::mapped_bytes(self.cpus).into();
         let mut maps = Vec::new();
         let mut descriptors = Vec::new();
-        for name in tables::FROZEN.into_iter().chain(tables::READABLE) {
+        let of_probes = probes::FROZEN.into_iter().filter(|name| self.directory.join(name).exists());
+        for name in tables::FROZEN.into_iter().chain(tables::READABLE).chain(of_probes) {
             match tables::open_for_others(&self.directory, name) {
                 Ok(fd) => descriptors.push(fd),
                 Err(error) => return refuse(ErrorCode::Kernel, format!("{name} can't be opened: {error}")),
@@ -574,6 +585,8 @@ impl Guard {
             latency_tcp: self.counters.latency(0, tcp),
             latency_udp: self.counters.latency(1, udp),
             egress: self.egress.as_ref().map(Egress::info),
+            probes: self.probes.lines(),
+            kernel_drops: self.counters.kernel_drops().into_iter().map(|(slot, n)| (self.probes.reason(slot), n)).collect(),
             rows: if rows { self.flows.list(&self.counters) } else { Vec::new() },
         })
     }
@@ -593,6 +606,16 @@ fn write_budgets(options: &Options, adopted: bool, tables: &Tables, clock: &Cloc
         }
     }
     Ok(())
+}
+
+/// Maps the probes' arrays, where there are any.
+fn map_probes(mut counters: Maps, directory: &Path) -> Result<Maps, GuardError> {
+    for name in probes::FROZEN {
+        if let Ok(fd) = tables::open_for_others(directory, name) {
+            counters.add_probe(name, &fd)?;
+        }
+    }
+    Ok(counters)
 }
 
 fn map_counters(directory: &Path, cpus: u32) -> Result<Maps, GuardError> {

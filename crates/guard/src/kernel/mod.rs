@@ -14,6 +14,7 @@ pub mod guard;
 pub mod hosts;
 pub mod load;
 pub mod netlink;
+pub mod probes;
 pub mod server;
 pub mod squeeze;
 pub mod syn_proxy;

@@ -225,6 +225,7 @@ impl Tables {
 
 /// Opens a map's pin for handing out.
 pub fn open_for_others(directory: &Path, name: &str) -> io::Result<OwnedFd> {
-    let flags = if FROZEN.contains(&name) { 0 } else { sys::READ_ONLY };
+    let frozen = FROZEN.contains(&name) || super::probes::FROZEN.contains(&name);
+    let flags = if frozen { 0 } else { sys::READ_ONLY };
     sys::open_pin(&directory.join(name), flags)
 }

@@ -25,14 +25,14 @@ except OSError as error:
 ";
 
 /// A control group in a mount of the test's own, in a laboratory.
-struct Group {
-    lab: Lab,
-    path: PathBuf,
+pub struct Group {
+    pub lab: Lab,
+    pub path: PathBuf,
     root: PathBuf,
 }
 
 impl Group {
-    fn new(test: &str) -> Option<Group> {
+    pub fn new(test: &str) -> Option<Group> {
         let lab = Lab::new(test)?;
         let root = lab.folder.path().join("cgroup2");
         fs::create_dir(&root).unwrap();

@@ -8,6 +8,7 @@ mod golden;
 mod life;
 mod modes;
 mod peers;
+mod probes;
 mod reading;
 mod strangers;
 mod support;

@@ -49,7 +49,7 @@ fn counters_are_read_without_a_capability_and_cannot_be_written() {
         assert_eq!(maps.dropped()["banned_bad_signature"].bytes, 9 * 49);
         for (info, fd) in infos.iter().zip(&descriptors) {
             let key = [0u8; 32];
-            let value = [0xffu8; 64];
+            let value = [0xffu8; 256];
             let writes = kernel_write(fd.as_fd().as_raw_fd(), &key, &value);
             assert!(writes.is_err(), "{} could be written", info.name);
             if info.mappable {
@@ -64,7 +64,7 @@ fn counters_are_read_without_a_capability_and_cannot_be_written() {
 }
 
 /// BPF_MAP_UPDATE_ELEM with a key and value long enough for every map.
-fn kernel_write(fd: i32, key: &[u8; 32], value: &[u8; 64]) -> std::io::Result<()> {
+fn kernel_write(fd: i32, key: &[u8; 32], value: &[u8; 256]) -> std::io::Result<()> {
     let attribute = [fd as u64, key.as_ptr() as u64, value.as_ptr() as u64, 0u64];
     // SAFETY: the kernel copies at most the map's key and value size, which both fit.
     let result = unsafe { libc::syscall(libc::SYS_bpf, 2, attribute.as_ptr(), size_of_val(&attribute)) };
