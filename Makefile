@@ -64,9 +64,9 @@ bench: ## The figures of the README, on this machine.
 	$(build)
 	@$(CARGO_TARGET_DIR)/debug/ebpf-lab devnet --duration 60 --tps 500 $(ARGS)
 
-bench-guard: ## What the kernel guard costs, beside others: target/bench/guard.json.
+bench-guard: ## What the kernel guard costs, beside others: target/bench/guard.json. ARGS="--quick" leaves out the devnets.
 	@scripts/setup.sh --bench
-	$(compiler) $(CARGO) run -q -p xtask --locked -- bench-guard
+	$(compiler) $(CARGO) run -q -p xtask --locked -- bench-guard $(ARGS)
 
 fuzz: ## Fuzz what reads bytes of strangers, each target for ARGS seconds: make fuzz ARGS=60
 	$(compiler) $(CARGO) run -q -p xtask --locked -- fuzz $(ARGS)

@@ -2,6 +2,7 @@
 //! tells step by step what it does and what it sees.
 
 pub mod bad_signature;
+pub mod flood;
 pub mod guest;
 pub mod outside;
 pub mod spoof;
@@ -16,6 +17,8 @@ use anyhow::Result;
 pub enum Attack {
     /// Complete the handshake as no validator, send transactions with bad signatures, and watch the own packets die in XDP.
     BadSignature(Options),
+    /// Flood nodes with strangers' packets from random sources and from a validator's address, and watch the chain go on.
+    Flood(flood::Options),
 }
 
 /// Whom, and how long to watch.
@@ -40,5 +43,6 @@ pub fn run(attack: &Attack) -> Result<bool> {
     crate::signals::install()?;
     match attack {
         Attack::BadSignature(options) => bad_signature::run(options),
+        Attack::Flood(options) => flood::run(options),
     }
 }

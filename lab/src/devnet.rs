@@ -104,7 +104,7 @@ pub fn run(options: &Options) -> Result<bool> {
 }
 
 /// The folder, emptied of what an earlier run left; never touches a folder that holds somebody else's files.
-fn prepare(dir: &Path) -> Result<PathBuf> {
+pub(crate) fn prepare(dir: &Path) -> Result<PathBuf> {
     std::fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
     let folder = dir.canonicalize().with_context(|| format!("find {}", dir.display()))?;
     let marker = folder.join(MARKER);

@@ -3,6 +3,7 @@
 //! - [`devnet`]: one command runs a network of validators, each in a namespace of its own behind its own guard;
 //! - [`load`]: signed transfers, followed until each is final or named;
 //! - [`attack`]: hostile guests on a running devnet;
+//! - [`bench`]: figures that need a devnet;
 //! - below them: [`fabric`] and [`namespace`] (the wires), [`run_dir`] (what must not be left behind), [`launch`] and
 //!   [`supervise`] (processes), [`home`] and [`chain`] (what a node starts from), [`process`] (what it costs),
 //!   [`screen`], [`summary`] and [`state`] (what people and programs see).
@@ -11,6 +12,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod attack;
+pub mod bench;
 pub mod cgroups;
 pub mod chain;
 pub mod devnet;

@@ -75,6 +75,10 @@ pub struct View {
     pub committed: u64,
     /// Median and 99th percentile of finality in ms over the last few seconds.
     pub recent_ms: Option<(u64, u64)>,
+    /// 99th percentile of the same span, what is open included; see [`tracker::Tracker::honest_p99`].
+    pub honest_p99_ms: Option<u64>,
+    /// Age of the oldest transaction that is open.
+    pub oldest_open: Duration,
     /// Whether the nodes answer and sending has begun.
     pub sending: bool,
     /// Whether sending is over and what is open is waited for.
@@ -346,7 +350,10 @@ async fn publish(shared: Handle, view: Arc<Mutex<View>>) {
             view.nodes.clone_from(&shared.views);
             view.submitted = shared.tracker.submitted();
             view.committed = shared.tracker.committed();
-            view.recent_ms = shared.tracker.recent(Instant::now());
+            let now = Instant::now();
+            view.recent_ms = shared.tracker.recent(now);
+            view.honest_p99_ms = shared.tracker.honest_p99(now);
+            view.oldest_open = shared.tracker.oldest_open(now);
         }
         tokio::time::sleep(PUBLISH_EVERY).await;
     }

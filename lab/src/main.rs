@@ -21,6 +21,11 @@ enum Command {
         #[command(subcommand)]
         attack: lab::attack::Attack,
     },
+    /// Measure devnets of its own.
+    Bench {
+        #[command(subcommand)]
+        bench: lab::bench::Bench,
+    },
     /// Enter a namespace, drop rights, become a program. For the runner's own use.
     #[command(hide = true)]
     Launch(lab::launch::Launch),
@@ -30,6 +35,7 @@ fn main() -> ExitCode {
     let good = match Cli::parse().command {
         Command::Devnet(options) => lab::devnet::run(&options),
         Command::Attack { attack } => lab::attack::run(&attack),
+        Command::Bench { bench } => lab::bench::run(&bench),
         Command::Launch(launch) => lab::launch::launch(&launch).map(|never| match never {}),
     };
     match good {

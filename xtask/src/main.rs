@@ -27,7 +27,7 @@ enum Task {
     /// The house's rules: module docs, sizes of files and functions, banned text, links, manifests.
     Tidy,
     /// The guard's figures, beside what was promised; into target/bench/guard.json. Needs root.
-    BenchGuard,
+    BenchGuard(bench::Options),
     /// Fuzz everything that reads bytes of strangers, each target for some seconds.
     Fuzz {
         /// Seconds a target.
@@ -42,7 +42,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().task {
         Task::Kernel { task } => kernel::run(task, &root()),
         Task::Tidy => tidy::run(&root()),
-        Task::BenchGuard => bench::run(&root()),
+        Task::BenchGuard(options) => bench::run(&options, &root()),
         Task::Fuzz { seconds } => fuzz::run(&root(), seconds),
         Task::CheckDeps => deps::run(&root()),
     }

@@ -264,7 +264,7 @@ async fn wait_for_metric(outside: &Outside, target: &Node, before: f64) -> bool 
     false
 }
 
-async fn height_of(outside: &Outside, target: &Node) -> Result<Height> {
+pub(super) async fn height_of(outside: &Outside, target: &Node) -> Result<Height> {
     let text = outside.get(&format!("{}/api/v1/node/info", target.api_url)).await?;
     let info: api::info::NodeInfo = serde_json::from_str(&text).context("node info")?;
     Ok(info.height)

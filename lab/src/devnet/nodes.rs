@@ -26,6 +26,9 @@ const API_PORT: u16 = 8_545;
 const UID_BASE: u32 = 60_000;
 const GUARD_READY_MAX: Duration = Duration::from_secs(15);
 const GUARD_POLL: Duration = Duration::from_millis(10);
+/// What strangers may cost a node here, where all nodes share a few cores: a QUIC handshake is worth some 200 µs, so the default's 5,000 a
+/// second would be a whole core for each.
+const BUDGETS: &str = "handshakes=100/200,rest=1000/4000";
 /// How long the table waits for a guard's figures.
 const STATS_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -149,6 +152,7 @@ impl Network {
         option("--socket", socket.into());
         option("--protect", format!("tcp/{P2P_PORT},quic/{P2P_PORT}").into());
         option("--mode", "enforce".into());
+        option("--budget", BUDGETS.into());
         if let Some(uid) = member.uid {
             option("--allow-uid", uid.to_string().into());
         }

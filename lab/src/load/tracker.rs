@@ -11,7 +11,7 @@ use super::accounts::Transfer;
 /// Finality is counted in buckets of 1 ms; what takes longer than this lands in the last one (the maximum is exact).
 const BUCKETS: usize = 60_000;
 /// The span of [`Tracker::recent`].
-const RECENT: Duration = Duration::from_secs(3);
+pub const RECENT: Duration = Duration::from_secs(3);
 /// Most entries of the recent span.
 const RECENT_MAX: usize = 20_000;
 
@@ -93,7 +93,7 @@ impl Tracker {
             return None;
         }
         let open = self.open.remove(id)?;
-        let ms = u64::try_from(now.saturating_duration_since(open.sent).as_millis()).unwrap_or(u64::MAX);
+        let ms = age_ms(&open, now);
         let bucket = usize::try_from(ms).unwrap_or(BUCKETS).min(BUCKETS - 1);
         self.buckets[bucket] += 1;
         self.max_ms = self.max_ms.max(ms);
@@ -148,6 +148,21 @@ impl Tracker {
         Some((at(50)?, at(99)?))
     }
 
+    /// 99th percentile of the last [`RECENT`] seconds, those that are open counted with the age that they have reached: a lower bound
+    /// that does not fall when nothing becomes final any more.
+    pub fn honest_p99(&mut self, now: Instant) -> Option<u64> {
+        self.recent(now);
+        let ages = self.open.values().map(|open| age_ms(open, now));
+        let mut all: Vec<u64> = self.recent.iter().map(|(_, ms)| *ms).chain(ages).collect();
+        all.sort_unstable();
+        all.get((all.len() * 99).div_ceil(100).saturating_sub(1)).copied()
+    }
+
+    /// Age of the oldest that is open.
+    pub fn oldest_open(&self, now: Instant) -> Duration {
+        self.open.values().map(|open| now.saturating_duration_since(open.sent)).max().unwrap_or_default()
+    }
+
     /// Percentiles of all.
     pub fn percentiles(&self) -> Percentiles {
         let total: u64 = self.buckets.iter().sum();
@@ -162,6 +177,10 @@ impl Tracker {
         };
         Percentiles { p50: at(50), p90: at(90), p99: at(99), max: self.max_ms }
     }
+}
+
+fn age_ms(open: &Open, now: Instant) -> u64 {
+    u64::try_from(now.saturating_duration_since(open.sent).as_millis()).unwrap_or(u64::MAX)
 }
 
 /// There are at most [`crate::fabric::NODES_MAX`] nodes, so each has a bit.
@@ -182,8 +201,8 @@ mod tests {
     use crate::load::accounts::Accounts;
     use types::{ChainId, Height, Params};
 
-    fn transfers(count: usize) -> Vec<Transfer> {
-        let plan = Plan {
+    fn plan() -> Plan {
+        Plan {
             chain: ChainId::default(),
             params: Params::default(),
             nodes: Vec::new(),
@@ -191,8 +210,11 @@ mod tests {
             tps: 1,
             seed: 0,
             duration: None,
-        };
-        let mut accounts = Accounts::new(&plan);
+        }
+    }
+
+    fn transfers(count: usize) -> Vec<Transfer> {
+        let mut accounts = Accounts::new(&plan());
         (0..count).map(|_| accounts.sign_next(Height(1))).collect()
     }
 
@@ -209,6 +231,24 @@ mod tests {
         }
         assert_eq!(tracker.percentiles(), Percentiles { p50: 50, p90: 90, p99: 99, max: 100 });
         assert_eq!((tracker.submitted(), tracker.committed(), tracker.open_count()), (100, 100, 0));
+    }
+
+    #[test]
+    fn a_network_that_stands_still_does_not_look_quick() {
+        let mut tracker = Tracker::new();
+        let start = Instant::now();
+        assert_eq!((tracker.honest_p99(start), tracker.oldest_open(start)), (None, Duration::ZERO));
+        for transfer in &transfers(50) {
+            tracker.sent(transfer, 0, 0, start);
+            tracker.cited(&transfer.signed.id(), 0, start + Duration::from_millis(5));
+        }
+        assert_eq!(tracker.honest_p99(start + Duration::from_millis(5)), Some(5));
+        let mut accounts = Accounts::new(&Plan { seed: 9, ..plan() });
+        tracker.sent(&accounts.sign_next(Height(1)), 0, 0, start);
+        let later = start + Duration::from_secs(2);
+        assert_eq!((tracker.honest_p99(later), tracker.oldest_open(later)), (Some(2_000), Duration::from_secs(2)));
+        // What became final long ago no longer speaks for the present.
+        assert_eq!(tracker.honest_p99(start + Duration::from_secs(9)), Some(9_000));
     }
 
     #[test]

@@ -219,6 +219,26 @@ fn bad_signatures_die_in_xdp_until_the_ban_ends() {
 }
 
 #[test]
+fn a_flood_dies_in_xdp_and_every_transaction_becomes_final() {
+    let (true, Some(_)) = (namespaces(), real_programs()) else { return };
+    let mut devnet = Devnet::start("--nodes 4 --tps 50");
+    devnet.running();
+    let flood = ["attack", "flood", "--rate", "10000", "--seconds", "6", "--dir"];
+    let attack = Command::new(LAB).args(flood).arg(&devnet.folder).output().unwrap();
+    let story = String::from_utf8_lossy(&attack.stdout).into_owned() + &String::from_utf8_lossy(&attack.stderr);
+    assert!(attack.status.success(), "{story}\n{}", devnet.tell());
+    assert_eq!(story.matches("\n  ok ").count(), 8, "{story}");
+    lab::process::terminate(devnet.runner.as_ref().unwrap().id());
+    let summary = all_well(&mut devnet, 50);
+    for (node, packets) in &summary.packets {
+        let by_rate: u64 = packets.dropped.iter().filter(|(reason, _)| reason.starts_with("rate_")).map(|(_, count)| count).sum();
+        assert!(by_rate > 0, "{node}: {packets:#?}");
+        let banned = packets.dropped.iter().any(|(reason, count)| reason.starts_with("banned_") && *count > 0);
+        assert!(!banned, "a spoofed address got somebody banned at {node}: {packets:#?}");
+    }
+}
+
+#[test]
 fn without_privileges_the_same_network_runs_on_loopback() {
     let Some(_) = real_programs() else { return };
     let mut devnet = Devnet::start("--nodes 4 --duration 6 --tps 50 --loopback --transport quic");
