@@ -316,3 +316,22 @@ fn bans_come_first_and_nobody_is_answered_in_shadow_or_in_a_groups_name() {
     guard.ask(&Request::SynProxy { state: "off".into() });
     assert_eq!(guard.stats().syn_proxy, "off");
 }
+
+#[test]
+fn the_proxy_outlives_its_guard_and_is_adopted() {
+    let Some((lab, mut tap)) = Tap::lab("the_proxy_outlives_its_guard_and_is_adopted") else { return };
+    let mut guard = lab.start(&["--mode", "enforce", "--syn-proxy", "--budget", "handshakes=1/1"]);
+    let _listener = lab.inside.inside(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, PORT)).unwrap());
+    guard.signal(nix::sys::signal::Signal::SIGKILL);
+    // Nobody answers for 10.77.3.3 on the link, so the kernel's own answers never leave: what comes back is XDP's.
+    let mut segment = Segment::syn(MAC, ip("10.77.3.3"), 20_000);
+    (0..50).for_each(|_| tap.write(&segment.build()));
+    let answer =
+        tap.read("an answer without a guard", |frame| frame.len() == 58 && frame[12..14] == [0x08, 0x00] && frame[23] == 6);
+    assert_eq!((&answer[..6], answer[47]), (&PEER[..], SYN | ACK));
+    let guard = lab.start(&[]);
+    let stats = guard.stats();
+    assert_eq!((stats.adopted, stats.mode.as_str(), stats.syn_proxy.as_str()), (true, "enforce", "on"));
+    assert!(stats.syn_cookies_sent > 0);
+    answered(&guard, &mut tap, &mut segment);
+}
