@@ -167,9 +167,13 @@ pub struct PeerInfo {
     pub validator: Option<PublicKey>,
     /// Round trip, µs, if measured.
     pub rtt_us: Option<u64>,
-    /// Who measured `rtt_us`: `ping` (libp2p's last, of the votes lane).
+    /// Who measured `rtt_us`: `kernel` (TCP's smoothed one) or `ping` (libp2p's last, of the votes lane).
     #[serde(default)]
     pub rtt_source: Option<String>,
+    /// What the kernel's TCP knows of its connection (of its two, the one that was heard of last); null = not visible: over QUIC, without a
+    /// guard that watches this node's control group, or if this node dialled.
+    #[serde(default)]
+    pub tcp: Option<TcpInfo>,
     /// What the guard counted of it; null = not visible: no guard, or no connection to a protected port.
     #[serde(default)]
     pub guard: Option<PeerPackets>,
@@ -177,6 +181,21 @@ pub struct PeerInfo {
     pub bytes_in: u64,
     /// Bytes sent.
     pub bytes_out: u64,
+}
+
+/// A TCP connection as the kernel sees it. What it has not measured is null, never 0.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TcpInfo {
+    /// Smoothed round trip, µs.
+    pub rtt_us: Option<u64>,
+    /// Smallest round trip of the last minutes, µs.
+    pub min_rtt_us: Option<u64>,
+    /// Retransmission timeout, µs.
+    pub rto_us: Option<u64>,
+    /// Segments sent again since the connection began.
+    pub retransmits: u64,
+    /// State, as in RFC 9293: `established`, `close_wait`, …
+    pub state: String,
 }
 
 /// A peer's row of the guard's counters, since it got the row.

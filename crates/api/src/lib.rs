@@ -30,7 +30,7 @@ pub use backend::{Backend, BackendError, BlockAt, SubmitError};
 pub use error::ApiError;
 pub use info::{
     AccountInfo, BanInfo, BatchInfo, BlockInfo, EpochInfo, GenesisInfo, GuardInfo, ListedTransaction, NodeInfo, PeerInfo,
-    Readiness, TransactionInfo, TransactionStatus, ValidatorInfo, ValidatorsInfo,
+    PeerPackets, Readiness, TcpInfo, TransactionInfo, TransactionStatus, ValidatorInfo, ValidatorsInfo,
 };
 pub use limits::Config;
 pub use listen::{ListenError, listener};

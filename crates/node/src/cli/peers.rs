@@ -34,9 +34,24 @@ fn table(peers: &[PeerInfo]) -> String {
     out
 }
 
-const HEAD: [&str; 9] = ["peer", "validator", "address", "over", "dialled", "rtt ms", "packets", "dropped", "bytes in/out"];
+const HEAD: [&str; 13] = [
+    "peer",
+    "validator",
+    "address",
+    "over",
+    "dialled",
+    "rtt ms",
+    "min ms",
+    "rto ms",
+    "sent again",
+    "state",
+    "packets",
+    "dropped",
+    "bytes in/out",
+];
 
 fn row(peer: &PeerInfo) -> [String; HEAD.len()] {
+    let tcp = peer.tcp.as_ref();
     let count = |figure: Option<u64>| figure.map_or(NOT_VISIBLE.to_owned(), |figure| figure.to_string());
     let tail: String = peer.peer_id.chars().rev().take(8).collect::<Vec<_>>().into_iter().rev().collect();
     [
@@ -46,6 +61,10 @@ fn row(peer: &PeerInfo) -> [String; HEAD.len()] {
         peer.transport.clone(),
         if peer.outbound { "by us" } else { "by it" }.to_owned(),
         ms(peer.rtt_us),
+        ms(tcp.and_then(|tcp| tcp.min_rtt_us)),
+        ms(tcp.and_then(|tcp| tcp.rto_us)),
+        count(tcp.map(|tcp| tcp.retransmits)),
+        tcp.map_or(NOT_VISIBLE, |tcp| &tcp.state).to_owned(),
         count(peer.guard.as_ref().map(|guard| guard.packets)),
         count(peer.guard.as_ref().map(|guard| guard.dropped)),
         format!("{}/{}", peer.bytes_in, peer.bytes_out),
@@ -70,11 +89,17 @@ mod tests {
             validator: None,
             rtt_us: Some(1_007),
             rtt_source: Some("ping".into()),
+            tcp: None,
             guard: None,
             bytes_in: 5,
             bytes_out: 6,
         };
-        let lines: Vec<String> = table(&[peer]).lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
-        assert_eq!(lines[1], "…abcdefgh - 10.0.0.1:9000 quic by us 1.007 - - 5/6");
+        let tcp =
+            api::TcpInfo { rtt_us: Some(900), min_rtt_us: Some(25), rto_us: None, retransmits: 0, state: "established".into() };
+        let seen = PeerInfo { transport: "tcp".into(), tcp: Some(tcp), ..peer.clone() };
+        let lines: Vec<String> =
+            table(&[peer, seen]).lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        assert_eq!(lines[1], "…abcdefgh - 10.0.0.1:9000 quic by us 1.007 - - - - - - 5/6");
+        assert_eq!(lines[2], "…abcdefgh - 10.0.0.1:9000 tcp by us 1.007 0.025 - 0 established - - 5/6");
     }
 }

@@ -1,9 +1,12 @@
 //! A guard that does nothing but remember what it was asked: its maps are zeros.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, IoSlice};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
@@ -23,6 +26,7 @@ pub struct FakeGuard {
     /// Where it listens.
     pub socket: PathBuf,
     asked: Receiver<Request>,
+    maps: Arc<Vec<(&'static str, File)>>,
 }
 
 impl FakeGuard {
@@ -30,12 +34,26 @@ impl FakeGuard {
         let socket = folder.join("guard.sock");
         let listener = UnixListener::bind(&socket).unwrap();
         let (sender, asked) = channel();
+        let memory = |(name, bytes): (&'static str, usize)| {
+            let memory = File::from(memfd_create(c"map", MFdFlags::empty()).unwrap());
+            memory.set_len(bytes as u64).unwrap();
+            (name, memory)
+        };
+        let maps: Arc<Vec<_>> = Arc::new(guard::reader::mapped_bytes(CPUS).into_iter().map(memory).collect());
+        let of_server = Arc::clone(&maps);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                serve(&stream.unwrap(), &sender);
+                serve(&stream.unwrap(), &sender, &of_server);
             }
         });
-        FakeGuard { socket, asked }
+        FakeGuard { socket, asked, maps }
+    }
+
+    /// Writes a map's words, as the kernel would.
+    pub fn write(&self, map: &str, at: usize, words: &[u64]) {
+        let (_, memory) = self.maps.iter().find(|(name, _)| *name == map).unwrap();
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        memory.write_all_at(&bytes, at as u64).unwrap();
     }
 
     /// The next request that changes something.
@@ -53,11 +71,11 @@ impl FakeGuard {
     }
 }
 
-fn serve(stream: &UnixStream, asked: &Sender<Request>) {
+fn serve(stream: &UnixStream, asked: &Sender<Request>, files: &[(&'static str, File)]) {
     for line in BufReader::new(stream).lines() {
         let Ok(line) = line else { return };
         let request: Request = serde_json::from_str(&line).unwrap();
-        let (response, descriptors) = answer(&request);
+        let response = answer(&request, files);
         if !matches!(
             request,
             Request::Maps {} | Request::Heartbeat {} | Request::Status {} | Request::Bans {} | Request::FlowsClear {}
@@ -66,30 +84,25 @@ fn serve(stream: &UnixStream, asked: &Sender<Request>) {
         }
         let mut bytes = serde_json::to_vec(&response).unwrap();
         bytes.push(b'\n');
-        let raw: Vec<i32> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
-        let beside: &[ControlMessage] = if raw.is_empty() { &[] } else { &[ControlMessage::ScmRights(&raw)] };
+        let raw: Vec<i32> = files.iter().map(|(_, file)| file.as_raw_fd()).collect();
+        let rights = [ControlMessage::ScmRights(&raw)];
+        let beside = if matches!(response, Response::Maps { .. }) { &rights[..] } else { &[] };
         if sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(&bytes)], beside, MsgFlags::empty(), None).is_err() {
             return;
         }
     }
 }
 
-fn answer(request: &Request) -> (Response, Vec<OwnedFd>) {
-    let response = match request {
+fn answer(request: &Request, files: &[(&'static str, File)]) -> Response {
+    match request {
         Request::Maps {} => {
-            let (mut maps, mut descriptors) = (Vec::new(), Vec::new());
-            for (name, bytes) in guard::reader::mapped_bytes(CPUS) {
-                let memory = memfd_create(c"map", MFdFlags::empty()).unwrap();
-                nix::unistd::ftruncate(&memory, bytes as i64).unwrap();
-                maps.push(MapInfo { name: name.into(), mappable: true, bytes: bytes as u64 });
-                descriptors.push(memory);
-            }
+            let bytes = |file: &File| file.metadata().unwrap().len();
+            let map = |(name, file): &(&'static str, File)| MapInfo { name: (*name).into(), mappable: true, bytes: bytes(file) };
             let abi_hash = format!("{:016x}", kernel_shared::abi::abi_hash(CPUS));
-            return (Response::Maps { maps, cpus: CPUS, abi_hash }, descriptors);
+            Response::Maps { maps: files.iter().map(map).collect(), cpus: CPUS, abi_hash }
         }
         Request::FlowAdd { .. } => Response::Flow { row: Some(ROW), generation: GENERATION },
         Request::Status {} | Request::Bans {} => Response::Error { code: ErrorCode::Kernel, message: "a fake".into() },
         _ => Response::Done {},
-    };
-    (response, Vec::new())
+    }
 }

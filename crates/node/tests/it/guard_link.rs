@@ -6,11 +6,14 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
+use api::TcpInfo;
 use api::metrics::Metrics;
 use guard::protocol::{FlowKind, Request};
+use kernel_shared::truth::TruthCell;
 use network::PeerId;
 use node::config::Config;
 use node::guard_link::{Culprit, Flow, GuardLink, Order, Streams};
+use node::peer_figures::tcp;
 use types::Offence;
 
 use crate::fake_guard::{FakeGuard, GENERATION, ROW};
@@ -188,7 +191,15 @@ fn rows_are_known_by_peer() {
     let view = Arc::clone(scene.link.view());
     assert_eq!(view.row("12D3Koo"), Some((ROW, GENERATION)));
     assert_eq!(view.row("12D3Kot"), None);
-    assert!(view.with_maps(|maps| maps.row(ROW, GENERATION)).is_some());
+    assert_eq!(view.with_maps(|maps| maps.row(ROW, GENERATION)).map(|row| row.packets), Some(0));
+    // Nothing is visible until the kernel has written; what it has not measured is nothing, what it counted is a count.
+    assert_eq!(tcp(&view, ROW, GENERATION), None);
+    let cell = |words: &[u64]| scene.guard.write("TRUTH", ROW as usize * size_of::<TruthCell>(), words);
+    cell(&[GENERATION.into(), 0, 1_500, kernel_shared::truth::NO_SAMPLE.into(), 204_000, 0, 1]);
+    let expect =
+        TcpInfo { rtt_us: Some(1_500), min_rtt_us: None, rto_us: Some(204_000), retransmits: 0, state: "established".into() };
+    assert_eq!(tcp(&view, ROW, GENERATION), Some(expect));
+    assert_eq!(tcp(&view, ROW, GENERATION + 1), None, "another owner's");
     scene.link.order(Order::Gone(flow_of(9001)));
     scene.asked();
     assert_eq!(view.row("12D3Koo"), Some((ROW, GENERATION)));
