@@ -6,9 +6,11 @@
 """
 
 import asyncio
+import ctypes
 import os
 import queue
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,7 +28,14 @@ from tutored import Tutored  # noqa: E402
 MARK = "\x02end of cell\x03"
 BARRIER = 'println!("\\u{2}end of cell\\u{3}"); eprintln!("\\u{2}end of cell\\u{3}");'
 START_SECONDS_MAX, ANSWER_SECONDS_MAX, LOOK_SECONDS = 300, 20, 0.5
+PR_SET_PDEATHSIG = 1
 OUTPUTS = {"stream", "display_data", "execute_result", "error", "clear_output", "update_display_data"}
+
+
+def die_with_parent():
+    """A kernel that is killed takes evcxr with it (Linux; elsewhere evcxr sees its sockets' end only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Ended(Exception):
@@ -46,7 +55,8 @@ class RustKernel(Tutored, Kernel):
         """evcxr with a connection of its own, in a folder that nobody else reads."""
         self.folder = tempfile.mkdtemp(prefix="lab-rust-")
         path, _ = write_connection_file(os.path.join(self.folder, "connection.json"))
-        self.process = await asyncio.to_thread(self.spawn, path)
+        # From this very thread: the child dies with the thread that made it.
+        self.process = self.spawn(path)
         self.client = AsyncKernelClient(connection_file=path)
         self.client.load_connection_file()
         self.client.start_channels()
@@ -55,7 +65,8 @@ class RustKernel(Tutored, Kernel):
     @staticmethod
     def spawn(path):
         # What evcxr itself says (crates being compiled) is no cell's output; what cells print comes by messages.
-        return subprocess.Popen([os.environ["LAB_EVCXR"], "--control_file", path], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        nowhere = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        return subprocess.Popen([os.environ["LAB_EVCXR"], "--control_file", path], preexec_fn=die_with_parent, **nowhere)
 
     async def inner(self):
         if self.client is None:
