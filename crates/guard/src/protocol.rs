@@ -271,6 +271,10 @@ pub struct RowInfo {
     pub dropped: u64,
     /// Packets that `enforce` would have dropped.
     pub would_drop: u64,
+    /// Latencies of sampled packets, from arrival in XDP to their reader: bucket n counts [2^n, 2^(n+1)) ns, from n = 10 (and below) to 40 (and above);
+    /// trailing zeros are left out.
+    #[serde(default)]
+    pub latency: Vec<u64>,
     /// The flows that count here now.
     #[serde(default)]
     pub endpoints: Vec<Endpoint>,

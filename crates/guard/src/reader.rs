@@ -9,7 +9,10 @@ use crate::{
 };
 use kernel_shared::{
     REASON_SLOTS, Reason, Word,
-    abi::{COUNTER_SLOTS, CounterCell, LATENCY_BUCKETS, LatencyCell, Plain, ROWS_MAX, RowCell, SLOT_WOULD_DROP, abi_hash},
+    abi::{
+        COUNTER_SLOTS, CounterCell, LATENCY_BUCKETS, LatencyCell, Plain, ROW_LATENCY_LOG2_MIN, ROWS_MAX, RowCell, RowLatency,
+        SLOT_WOULD_DROP, abi_hash,
+    },
     drops,
     truth::TruthCell,
 };
@@ -97,17 +100,19 @@ pub struct Maps {
     counters: Cells<CounterCell>,
     rows: Cells<RowCell>,
     latency: Cells<LatencyCell>,
+    row_latency: Option<Cells<RowLatency>>,
     truth: Option<Cells<TruthCell>>,
     kernel_drops: Option<Cells<Word>>,
 }
 
 /// Bytes to map for each array, given the number of CPUs. The probes' arrays are not per CPU.
-pub const fn mapped_bytes(cpus: u32) -> [(&'static str, usize); 5] {
+pub const fn mapped_bytes(cpus: u32) -> [(&'static str, usize); 6] {
     let cpus = cpus as usize;
     [
         ("COUNTERS", COUNTER_SLOTS as usize * cpus * size_of::<CounterCell>()),
         ("ROWS", ROWS_MAX as usize * cpus * size_of::<RowCell>()),
         ("LATENCY", 2 * LATENCY_BUCKETS as usize * cpus * size_of::<LatencyCell>()),
+        ("LATENCY_ROWS", ROWS_MAX as usize * size_of::<RowLatency>()),
         ("TRUTH", ROWS_MAX as usize * size_of::<TruthCell>()),
         ("KERNEL_DROPS", drops::SLOTS as usize * size_of::<Word>()),
     ]
@@ -125,17 +130,18 @@ impl Maps {
             position.and_then(|position| descriptors.get(position)).ok_or(ReaderError::Missing(name))
         };
         let mut maps = Maps::from_descriptors(find("COUNTERS")?, find("ROWS")?, find("LATENCY")?, cpus)?;
-        for name in PROBES {
+        for name in PROBES.into_iter().chain(["LATENCY_ROWS"]) {
             if let Ok(fd) = find(name) {
-                maps.add_probe(name, fd)?;
+                maps.add(name, fd)?;
             }
         }
         Ok(maps)
     }
 
-    /// Maps one of the probes' arrays ([`PROBES`]); a guard whose kernel refused the probes has none.
-    pub fn add_probe(&mut self, name: &'static str, fd: &OwnedFd) -> Result<(), ReaderError> {
+    /// Maps `LATENCY_ROWS`, or one of the probes' arrays ([`PROBES`]; a guard whose kernel refused the probes has none).
+    pub fn add(&mut self, name: &'static str, fd: &OwnedFd) -> Result<(), ReaderError> {
         match name {
+            "LATENCY_ROWS" => self.row_latency = Some(Cells::new(name, fd, ROWS_MAX as usize)?),
             "TRUTH" => self.truth = Some(Cells::new(name, fd, ROWS_MAX as usize)?),
             "KERNEL_DROPS" => self.kernel_drops = Some(Cells::new(name, fd, drops::SLOTS as usize)?),
             _ => return Err(ReaderError::Missing(name)),
@@ -151,6 +157,7 @@ impl Maps {
             counters: Cells::new("COUNTERS", counters, COUNTER_SLOTS as usize * cpus)?,
             rows: Cells::new("ROWS", rows, ROWS_MAX as usize * cpus)?,
             latency: Cells::new("LATENCY", latency, 2 * LATENCY_BUCKETS as usize * cpus)?,
+            row_latency: None,
             truth: None,
             kernel_drops: None,
         })
@@ -205,6 +212,17 @@ impl Maps {
     /// cgroup, or the peer speaks QUIC, or its connection has not been heard of since its flow was announced. Plain loads, no system call.
     pub fn truth(&self, row: u32, generation: u32) -> Option<TcpTruth> {
         truth::read(self.truth.as_ref()?.get(row as usize)?, generation)
+    }
+
+    /// Latencies of a row's packets under this generation: bucket n counts [2^n, 2^(n+1)) ns, trailing zeros are left out. The histogram begins
+    /// at 2^10 ns, with all below, and ends at 2^40 ns, with all above.
+    pub fn row_latency(&self, row: u32, generation: u32) -> Vec<u64> {
+        let cell = self.row_latency.as_ref().and_then(|cells| cells.get(row as usize));
+        let Some(cell) = cell.filter(|cell| cell.generation.load() == generation as u64) else { return Vec::new() };
+        let below = (0..ROW_LATENCY_LOG2_MIN).map(|_| 0);
+        let mut buckets: Vec<u64> = below.chain(cell.buckets.iter().map(Word::load)).collect();
+        buckets.truncate(buckets.iter().rposition(|count| *count != 0).map_or(0, |last| last + 1));
+        buckets
     }
 
     /// Packets on protected ports that the kernel's stack dropped, by number of the reason (`enum skb_drop_reason`; the last slot is all

@@ -51,6 +51,8 @@ static ROWS: Array<RowCell> = Array::with_max_entries(ROWS_MAX, MMAPABLE);
 #[map]
 static LATENCY: Array<LatencyCell> = Array::with_max_entries(2 * LATENCY_BUCKETS, MMAPABLE);
 #[map]
+static LATENCY_ROWS: Array<RowLatency> = Array::with_max_entries(ROWS_MAX, MMAPABLE);
+#[map]
 static STAMPS: Array<latency::Stamp> = Array::with_max_entries(latency::SLOTS, 0);
 #[map]
 static EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_BYTES, 0);
@@ -159,6 +161,10 @@ impl Tables for Kernel {
     #[inline(always)]
     fn latency(&self, bucket: u32) -> Option<&LatencyCell> {
         LATENCY.get(cell(bucket))
+    }
+    #[inline(always)]
+    fn row_latency(&self, row: u32) -> Option<&RowLatency> {
+        LATENCY_ROWS.get(row)
     }
     #[inline(always)]
     fn stamp(&self, index: u32) -> Option<&latency::Stamp> {

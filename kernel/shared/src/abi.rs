@@ -56,6 +56,10 @@ pub const SLOT_SYN_COOKIES_INVALID: u32 = 162;
 pub const PRIMED_LISTENERS: u32 = 1 << 12;
 /// Buckets of a latency histogram: bucket n counts latencies in [2^n, 2^(n+1)) ns.
 pub const LATENCY_BUCKETS: u32 = 64;
+/// Buckets of a row's latency histogram.
+pub const ROW_LATENCY_BUCKETS: u32 = 31;
+/// Binary logarithm of the latency (ns) that a row's histogram begins with.
+pub const ROW_LATENCY_LOG2_MIN: u32 = 10;
 /// TCP's protocol number.
 pub const TCP: u8 = 6;
 /// UDP's protocol number.
@@ -65,7 +69,7 @@ pub const UDP: u8 = 17;
 pub const ABI_TEXT: &str = "ebpf-guard abi 3: control 8x24 (4 enforce deadline, 8 budgets); ports 3072x8; hosts 8x1024; flow4 8->48 x4096; flow6 24->48 x4096; \
 ban4 4->32 x16384; ban6 8->32 x16384; range4 8->32 x4096; range6 20->32 x4096; \
 validator4 4->40 x1024; validator6 16->40 x1024; strangers 16 x81922 (4x16384 sources, 4x4096 prefixes, 2 totals); bits4 8x262144; bits6 8x65536 (fibonacci of /48, 22 bits); \
-counters 16 x256 x cpus; rows 64 x1024 x cpus; latency 8 x2x64 x cpus; stamps 16 x1408; events 64 ring 262144; egress4 8->1 x256; egress6 20->1 x256; egress 8 x16 x cpus; syn proxy: programs x1, diverted 24 x1 per cpu, primed 8 x4096; truth 128 x1024; kernel drops 8 x257";
+counters 16 x256 x cpus; rows 64 x1024 x cpus; latency 8 x2x64 x cpus; stamps 24 x1408; events 64 ring 262144; egress4 8->1 x256; egress6 20->1 x256; egress 8 x16 x cpus; syn proxy: programs x1, diverted 24 x1 per cpu, primed 8 x4096; truth 128 x1024; kernel drops 8 x257; row latency 256 x1024";
 
 /// An IPv4 flow: who speaks to us from where.
 ///
@@ -245,6 +249,35 @@ pub struct LatencyCell {
     pub count: Word,
 }
 
+/// Latencies of one row's packets, of all CPUs: index `row`. Sampled, so cells are shared: an addition is atomic, and two CPUs that both find
+/// an older owner's cell may lose a sample.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct RowLatency {
+    /// Whose they are: the generation of the row; the first sample of another one zeroes the buckets.
+    pub generation: Word,
+    /// Bucket n counts latencies in [2^(n+10), 2^(n+11)) ns; the first holds all below as well, the last all above.
+    pub buckets: [Word; ROW_LATENCY_BUCKETS as usize],
+}
+
+impl RowLatency {
+    /// Counts a latency with this binary logarithm for the owner of this generation.
+    #[inline(always)]
+    pub fn record(&self, generation: u32, log2: u32) {
+        if self.generation.load() != generation as u64 {
+            for bucket in &self.buckets {
+                bucket.store(0);
+            }
+            self.generation.store(generation as u64);
+        }
+        let last = ROW_LATENCY_BUCKETS - 1;
+        let bucket = log2.saturating_sub(ROW_LATENCY_LOG2_MIN);
+        if let Some(count) = self.buckets.get(if bucket > last { last } else { bucket } as usize) {
+            count.add(1);
+        }
+    }
+}
+
 /// A sampled drop.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -318,6 +351,7 @@ plain!(
     CounterCell,
     RowCell,
     LatencyCell,
+    RowLatency,
     Event,
     crate::Word
 );
@@ -336,6 +370,7 @@ const _: () = {
     assert!(size_of::<CounterCell>() == 16);
     assert!(size_of::<RowCell>() == 64);
     assert!(size_of::<LatencyCell>() == 8);
+    assert!(size_of::<RowLatency>() == 256);
     assert!(size_of::<Event>() == 64);
     assert!(SLOT_WOULD_DROP + crate::REASON_SLOTS <= SLOT_EVENTS_LOST && SLOT_EVENTS_SEEN < SLOT_SYN_COOKIES_SENT);
     assert!(SLOT_SYN_COOKIES_INVALID < COUNTER_SLOTS && size_of::<crate::Verdict>() == 24);
@@ -390,7 +425,7 @@ mod tests {
     /// The hash is a name that outlives a process: a change of it is a change of the ABI, and its own commit.
     #[test]
     fn the_abi_is_frozen() {
-        assert_eq!(abi_hash(2), 0x8dbe_ddee_328a_5a3a);
+        assert_eq!(abi_hash(2), 0x7b7a_0f52_820e_c5da);
         assert_ne!(abi_hash(2), abi_hash(4));
     }
 }

@@ -35,9 +35,11 @@ pub struct Stamp {
     pub arrival_ns: Word,
     /// What resolves it: number (TCP sequence, UDP length) in the upper half, mark of flow or port in the lower.
     pub tag: Word,
+    /// Whose packet it is: row in the lower half ([`ROW_NONE`] = nobody's), its generation in the upper.
+    pub owner: Word,
 }
 
-// SAFETY: two atomic words.
+// SAFETY: atomic words.
 unsafe impl crate::abi::Plain for Stamp {}
 
 /// A connection's mark: mixes both ends, so that the same peer seen in another namespace of this machine has another one.
@@ -71,7 +73,7 @@ pub fn slots_udp(port: u16) -> (u32, u32) {
 #[inline(always)]
 pub(crate) fn stamp<P: Packet + ?Sized, T: Tables>(packet: &P, verdict: &Verdict, tables: &T) {
     if let Some((slot, tag)) = tag(packet, verdict) {
-        open(slot, tag, tables);
+        open(slot, tag, verdict.row as u64 | (verdict.generation as u64) << 32, tables);
     }
 }
 
@@ -106,7 +108,7 @@ fn tag<P: Packet + ?Sized>(packet: &P, verdict: &Verdict) -> Option<(u32, u64)> 
 
 /// Opens a measurement in a free or lapsed slot.
 #[inline(always)]
-fn open<T: Tables>(slot: u32, tag: u64, tables: &T) {
+fn open<T: Tables>(slot: u32, tag: u64, owner: u64, tables: &T) {
     let Some(stamp) = tables.stamp(slot) else { return };
     let open_since = stamp.arrival_ns.load();
     let now = tables.now_ns();
@@ -118,6 +120,7 @@ fn open<T: Tables>(slot: u32, tag: u64, tables: &T) {
     }
     stamp.arrival_ns.store(0);
     stamp.tag.store(tag);
+    stamp.owner.store(owner);
     stamp.arrival_ns.store(now);
     count(tables, SLOT_LATENCY_STAMPED, 0);
 }
@@ -149,10 +152,14 @@ fn resolve<T: Tables>(slot: u32, histogram: u32, matches: impl Fn(u64) -> bool, 
     if arrival == 0 || !matches(stamp.tag.load()) {
         return;
     }
+    let owner = stamp.owner.load();
     stamp.arrival_ns.store(0);
-    let latency = tables.now_ns().saturating_sub(arrival);
-    if let Some(cell) = tables.latency(histogram * LATENCY_BUCKETS + log2(latency)) {
+    let latency = log2(tables.now_ns().saturating_sub(arrival));
+    if let Some(cell) = tables.latency(histogram * LATENCY_BUCKETS + latency) {
         cell.count.add(1);
+    }
+    if let Some(cell) = tables.row_latency(owner as u32) {
+        cell.record((owner >> 32) as u32, latency);
     }
 }
 
@@ -211,7 +218,7 @@ mod tests {
         fn only_the_stamped_byte_resolves(sequence: u32, before in 0u32..5000, after in 1u32..5000, mark: u32) {
             let model = Model::default();
             model.set_time(0, 1_000);
-            open(slots_tcp(mark).0, (sequence as u64) << 32 | mark as u64, &model);
+            open(slots_tcp(mark).0, (sequence as u64) << 32 | mark as u64, 5 | 9 << 32, &model);
             model.set_time(0, 1_000 + 5_000);
             let start = sequence.wrapping_sub(before);
             read_tcp(mark ^ 1, start, sequence.wrapping_add(after), &model);
@@ -220,21 +227,35 @@ mod tests {
             prop_assert_eq!(model.latency_count(), 0);
             read_tcp(mark, start, sequence.wrapping_add(after), &model);
             prop_assert_eq!(model.latency_bucket(0, 12), 1);
+            let row = model.row_latency(5).unwrap();
+            prop_assert_eq!((row.generation.load(), row.buckets[2].load()), (9, 1));
+            prop_assert!(model.row_latency(ROW_NONE).is_none());
             read_tcp(mark, start, sequence.wrapping_add(after), &model);
             prop_assert_eq!(model.latency_count(), 1);
         }
     }
 
     #[test]
+    fn a_rows_new_owner_begins_with_an_empty_histogram() {
+        let cell = crate::abi::RowLatency::default();
+        for log2 in [0, 10, 11, 40, 63] {
+            cell.record(1, log2);
+        }
+        assert_eq!([0, 1, 30].map(|bucket| cell.buckets[bucket].load()), [2, 1, 2]);
+        cell.record(2, 11);
+        assert_eq!([0, 1, 30].map(|bucket| cell.buckets[bucket].load()), [0, 1, 0]);
+    }
+
+    #[test]
     fn a_stamp_that_nobody_reads_lapses_and_is_counted() {
         let model = Model::default();
         model.set_time(0, 1_000);
-        open(3, 7, &model);
+        open(3, 7, ROW_NONE as u64, &model);
         model.set_time(0, 1_000 + LAPSE_NS - 1);
-        open(3, 8, &model);
+        open(3, 8, ROW_NONE as u64, &model);
         assert_eq!((model.counted(SLOT_LATENCY_STAMPED), model.counted(SLOT_LATENCY_LAPSED)), (1, 0));
         model.set_time(0, 1_000 + LAPSE_NS);
-        open(3, 8, &model);
+        open(3, 8, ROW_NONE as u64, &model);
         assert_eq!((model.counted(SLOT_LATENCY_STAMPED), model.counted(SLOT_LATENCY_LAPSED)), (2, 1));
     }
 }

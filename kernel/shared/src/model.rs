@@ -35,6 +35,7 @@ pub struct Model {
     counters: Vec<CounterCell>,
     rows: Vec<RowCell>,
     latency: Vec<LatencyCell>,
+    row_latency: Vec<RowLatency>,
     stamps: Vec<Stamp>,
 }
 
@@ -64,6 +65,7 @@ impl Default for Model {
             counters: cells(COUNTER_SLOTS),
             rows: cells(ROWS_MAX),
             latency: cells(2 * LATENCY_BUCKETS),
+            row_latency: cells(ROWS_MAX),
             stamps: cells(SLOTS),
         }
     }
@@ -244,6 +246,9 @@ impl Tables for Model {
     }
     fn latency(&self, bucket: u32) -> Option<&LatencyCell> {
         self.latency.get(bucket as usize)
+    }
+    fn row_latency(&self, row: u32) -> Option<&RowLatency> {
+        self.row_latency.get(row as usize)
     }
     fn stamp(&self, index: u32) -> Option<&Stamp> {
         self.stamps.get(index as usize)

@@ -13,7 +13,8 @@
 
 use crate::{
     abi::{
-        BanValue, CounterCell, Flow4, Flow6, FlowClass, FlowValue, LatencyCell, PORTS_UDP, ROW_NONE, RowCell, TCP, ValidatorValue,
+        BanValue, CounterCell, Flow4, Flow6, FlowClass, FlowValue, LatencyCell, PORTS_UDP, ROW_NONE, RowCell, RowLatency, TCP,
+        ValidatorValue,
     },
     bucket::Bucket,
     control::{Config, WORD_BEAT_DEADLINE, WORD_CONFIG},
@@ -64,6 +65,8 @@ pub trait Tables {
     fn row(&self, row: u32) -> Option<&RowCell>;
     /// This CPU's cell of a latency bucket.
     fn latency(&self, bucket: u32) -> Option<&LatencyCell>;
+    /// A row's latencies; none for [`ROW_NONE`].
+    fn row_latency(&self, row: u32) -> Option<&RowLatency>;
     /// A latency stamp.
     fn stamp(&self, index: u32) -> Option<&Stamp>;
     /// Nanoseconds since boot: asked for samples only.

@@ -97,6 +97,9 @@ pub struct Run {
     /// Every 2^N-th drop of a CPU is told as an event.
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u8).range(0..=31))]
     event_shift: u8,
+    /// Every 2^N-th packet of a flow is measured from its arrival to its reader.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(0..=31))]
+    latency_shift: u8,
 }
 
 impl Run {
@@ -121,6 +124,7 @@ impl Run {
             floor: self.floor,
             heartbeat_timeout: Duration::from_secs(self.heartbeat_timeout),
             event_shift: self.event_shift,
+            latency_shift: self.latency_shift,
             budgets: Budgets::default(),
             strangers: self.budget,
             egress,

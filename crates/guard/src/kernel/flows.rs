@@ -309,6 +309,7 @@ impl Flows {
                 bytes: count.bytes,
                 dropped: count.dropped,
                 would_drop: count.would_drop,
+                latency: counters.row_latency(*index, row.generation),
                 endpoints: endpoints.remove(index).unwrap_or_default(),
                 tcp: counters.truth(*index, row.generation),
             }

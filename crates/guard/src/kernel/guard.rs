@@ -67,6 +67,8 @@ pub struct Options {
     pub heartbeat_timeout: Duration,
     /// Every 2^n-th drop is an event.
     pub event_shift: u8,
+    /// Every 2^n-th packet of a flow is stamped for its latency.
+    pub latency_shift: u8,
     /// Budgets of flows.
     pub budgets: Budgets,
     /// SYN proxy; `None` keeps an adopted state, and is off for a new guard.
@@ -228,7 +230,8 @@ impl Guard {
         write_budgets(&options, had_maps, &tables, &clock)?;
         let kept = Config::from_word(tables.control(WORD_CONFIG)?);
         let mode = options.mode.unwrap_or(if had_maps { kept.mode() } else { Mode::Shadow });
-        let config = Config::new(mode).with_event_shift(options.event_shift).with_loopback(options.interface == "lo");
+        let sampled = Config::new(mode).with_event_shift(options.event_shift).with_latency_shift(options.latency_shift);
+        let config = sampled.with_loopback(options.interface == "lo");
         let config = config.with_syn_proxy(syn_proxy::at_start(options.syn_proxy, kept.syn_proxy(), &object.syn_proxy));
         if options.mode.is_some() {
             tables.set_control(WORD_ENFORCE_DEADLINE, 0)?;
@@ -608,11 +611,11 @@ fn write_budgets(options: &Options, adopted: bool, tables: &Tables, clock: &Cloc
     Ok(())
 }
 
-/// Maps the probes' arrays, where there are any.
+/// Maps the rows' latencies, and the probes' arrays where there are any.
 fn map_probes(mut counters: Maps, directory: &Path) -> Result<Maps, GuardError> {
-    for name in probes::FROZEN {
+    for name in probes::FROZEN.into_iter().chain(["LATENCY_ROWS"]) {
         if let Ok(fd) = tables::open_for_others(directory, name) {
-            counters.add_probe(name, &fd)?;
+            counters.add(name, &fd)?;
         }
     }
     Ok(counters)

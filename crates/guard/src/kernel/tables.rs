@@ -14,7 +14,7 @@ use std::{
 };
 
 /// All maps, by the names of their pins.
-pub const MAPS: [&str; 22] = [
+pub const MAPS: [&str; 23] = [
     "CONTROL",
     "PORTS",
     "HOSTS",
@@ -32,6 +32,7 @@ pub const MAPS: [&str; 22] = [
     "COUNTERS",
     "ROWS",
     "LATENCY",
+    "LATENCY_ROWS",
     "STAMPS",
     "EVENTS",
     "PROGRAMS",
@@ -39,7 +40,7 @@ pub const MAPS: [&str; 22] = [
     "PRIMED",
 ];
 /// Those that are frozen and handed out for mapping.
-pub const FROZEN: [&str; 3] = ["COUNTERS", "ROWS", "LATENCY"];
+pub const FROZEN: [&str; 4] = ["COUNTERS", "ROWS", "LATENCY", "LATENCY_ROWS"];
 /// Those that are handed out for read-only look-ups.
 pub const READABLE: [&str; 7] = ["CONTROL", "FLOWS4", "FLOWS6", "BANS4", "BANS6", "RANGES4", "RANGES6"];
 
