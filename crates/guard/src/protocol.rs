@@ -180,6 +180,8 @@ pub enum Request {
     Events {},
     /// *Write* (it hands out descriptors). Map descriptors as SCM_RIGHTS beside the answer.
     Maps {},
+    /// *Write.* Read the configuration file again and take what changed, whole or not at all.
+    Reload {},
     /// *Write.* Take the filter off, remove all pins, stop.
     Detach {},
     /// *Write.* Stop; the filter stays.
@@ -328,7 +330,7 @@ pub struct Stats {
     pub adopted: bool,
     /// Age of the node's last heartbeat, ms; none yet = null.
     pub heartbeat_age_ms: Option<u64>,
-    /// Protected ports, as `tcp/9000`.
+    /// Protected ports, as `tcp/9000` or, for neighbours, `udp/8000-8020`.
     pub protect: Vec<String>,
     /// Packets passed on protected ports, by class: `floor`, `known`, `dialing`, `stranger`.
     pub passed: BTreeMap<String, u64>,
@@ -486,6 +488,11 @@ pub enum Response {
         protocol: u8,
         /// The steps that it went through.
         steps: Vec<StepInfo>,
+    },
+    /// To `reload`.
+    Reloaded {
+        /// What changed, one `key = value` each.
+        changes: Vec<String>,
     },
     /// To `maps`; the descriptors come with it.
     Maps {

@@ -1,17 +1,23 @@
 //! The command line.
 
+mod config;
 mod peers;
+mod reload;
 mod run;
 mod show;
+mod values;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use guard::{
     Client, ClientError, Prefix,
-    kernel::{attach, bpffs},
+    kernel::{attach, bpffs, duration},
     protocol::Request,
 };
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 use types::Offence;
 
 /// A firewall for the ports of a peer-to-peer node, at the first instruction of the network stack.
@@ -37,6 +43,16 @@ struct Reach {
 enum Command {
     /// Attach the filter and serve the socket until told to stop. On SIGTERM the filter stays; `detach` takes it off.
     Run(Box<run::Run>),
+    /// Read a configuration file as `run` would, and say what comes of it. Changes nothing.
+    CheckConfig {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Have the running guard read its configuration file again: all of what changed, or, if one key can't change live, nothing.
+    Reload {
+        #[command(flatten)]
+        reach: Reach,
+    },
     /// Mode, interface and counters.
     Status {
         #[command(flatten)]
@@ -57,7 +73,7 @@ enum Command {
     /// Enforce for a while only: unless `confirm` follows in time, the kernel stops dropping by itself.
     Enforce {
         /// How long: 60s, 10m, at most 1d.
-        #[arg(long = "for", value_parser = duration)]
+        #[arg(long = "for", value_parser = duration::parse)]
         duration: Duration,
         #[command(flatten)]
         reach: Reach,
@@ -88,7 +104,7 @@ enum Command {
         /// Packets at once; 0 = no limit.
         burst: u32,
         /// Smaller for so long only: 30s, at most 10m; then the guard gives back what it was.
-        #[arg(long = "for", value_parser = duration)]
+        #[arg(long = "for", value_parser = duration::parse)]
         duration: Option<Duration>,
         #[command(flatten)]
         reach: Reach,
@@ -106,7 +122,7 @@ enum Command {
         /// ADDRESS or ADDRESS/LENGTH; an IPv6 address stands for its /64.
         address: Prefix,
         /// How long: 500ms, 60s, 10m, 2h, 1d.
-        #[arg(long, value_parser = duration)]
+        #[arg(long, value_parser = duration::parse)]
         ttl: Duration,
         /// A note for whoever reads the list.
         #[arg(long, default_value = "")]
@@ -149,6 +165,8 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Run(run) => run.run(),
+            Command::CheckConfig { file } => check_config(&file),
+            Command::Reload { reach } => done(&reach, &Request::Reload {}),
             Command::Status { reach } => show::status(&reach.client()?.stats(true)?, reach.json),
             Command::Peers { reach } => peers::show(&reach.client()?.stats(true)?.rows, reach.json),
             Command::Mode { mode, reach } => done(&reach, &Request::Mode { mode }),
@@ -186,6 +204,18 @@ fn done(reach: &Reach, request: &Request) -> anyhow::Result<()> {
     show::response(&reach.client()?.ask(request)?, reach.json)
 }
 
+/// An error and what caused it, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+fn check_config(file: &Path) -> anyhow::Result<()> {
+    let run = run::Run::of_file(file);
+    let settings = config::Settings::read(&run)?;
+    show::settings(&settings)
+}
+
 /// Asks a running guard of this instance to detach; whatever it left, or a dead one did, is removed here.
 fn detach(reach: &Reach, instance: &str, root: &std::path::Path) -> anyhow::Result<()> {
     match reach.client() {
@@ -209,20 +239,4 @@ fn events(reach: &Reach) -> anyhow::Result<()> {
     loop {
         show::event(&client.event()?, reach.json)?;
     }
-}
-
-/// Reads `500ms`, `60s`, `10m`, `2h`, `1d`; a bare number is seconds.
-fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().map_err(|_| format!("'{text}' is no duration"))?;
-    let ms = match unit {
-        "ms" => 1,
-        "" | "s" => 1000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return Err(format!("'{unit}' is no unit: ms, s, m, h or d")),
-    };
-    Ok(Duration::from_millis(number.saturating_mul(ms)))
 }

@@ -1,29 +1,29 @@
 //! `ebpf-guard run`.
 
+use super::{
+    config::Settings,
+    reload::{self, Lists},
+    values::{self, FromText},
+};
 use anyhow::Context;
 use clap::Args;
 use guard::{
-    Prefix, Protocol,
-    kernel::{
-        Guard, Options,
-        attach::Preference,
-        bpffs, caps,
-        egress::EgressOptions,
-        events,
-        flows::{Budget, Budgets},
-        server,
-    },
+    Prefix,
+    kernel::{Guard, attach::Preference, caps, events, flows::Budget, ports::Ports, scrape, server, watch::Watcher},
 };
 use kernel_shared::{
     control::{Mode, SynProxy},
     strangers,
 };
+use nix::sys::signal::Signal;
+use sd_notify::NotifyState;
 use std::{
     io::Write,
+    net::SocketAddr,
     os::fd::{FromRawFd, OwnedFd},
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     time::{Duration, Instant},
@@ -34,142 +34,169 @@ const DRAIN_EVERY: Duration = Duration::from_millis(100);
 /// How often expired bans and flows are freed.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
 
-/// Options of `run`.
-#[derive(Args)]
+/// Options of `run`. Each wins over its key in the configuration file.
+#[derive(Args, Default)]
 pub struct Run {
-    /// Interface to filter.
+    /// Configuration file; `kill -HUP` or `ebpf-guard reload` reads it again.
     #[arg(long)]
-    iface: String,
-    /// Ports to protect, e.g. tcp/30303,udp/30303. All others are never touched. quic/4001 is a UDP port that speaks QUIC and nothing else:
-    /// strangers' long headers of unknown versions and undersized Initials are dropped there.
-    #[arg(long, required = true, value_delimiter = ',', value_parser = port)]
-    protect: Vec<Port>,
+    pub config: Option<PathBuf>,
+    /// Interface to filter.
+    #[arg(long, required_unless_present = "config")]
+    pub iface: Option<String>,
+    /// Ports to protect, e.g. tcp/30303,udp/30303 or udp/8000-8020. All others are never touched. quic/4001 is a UDP port that speaks
+    /// QUIC and nothing else: strangers' long headers of unknown versions and undersized Initials are dropped there.
+    #[arg(long, required_unless_present = "config", value_delimiter = ',', value_parser = Ports::from_text)]
+    pub protect: Vec<Ports>,
     /// off, shadow or enforce. Default: what an adopted guard had, else shadow, which counts and drops nothing.
-    #[arg(long, value_parser = mode)]
-    mode: Option<Mode>,
-    /// Name that tells this guard's pins from others'.
-    #[arg(long, default_value = "default")]
-    instance: String,
-    /// Where to listen.
-    #[arg(long, default_value = "/run/ebpf-guard/guard.sock")]
-    socket: PathBuf,
-    /// Directory of pins; a bpf file system is mounted if there is none.
-    #[arg(long, default_value = bpffs::DEFAULT)]
-    bpffs: PathBuf,
-    /// Uids beside root that may ban, announce flows and switch modes.
-    #[arg(long, value_delimiter = ',')]
-    allow_uid: Vec<u32>,
+    #[arg(long, value_parser = Mode::from_text)]
+    pub mode: Option<Mode>,
+    /// Name that tells this guard's pins from others'. Default: default.
+    #[arg(long)]
+    pub instance: Option<String>,
+    /// Where to listen. Default: /run/ebpf-guard/guard.sock.
+    #[arg(long)]
+    pub socket: Option<PathBuf>,
+    /// Directory of pins; a bpf file system is mounted if there is none. Default: /sys/fs/bpf/ebpf-guard.
+    #[arg(long)]
+    pub bpffs: Option<PathBuf>,
+    /// Users beside root, by number or name, that may ban, announce flows and switch modes.
+    #[arg(long, value_delimiter = ',', value_parser = values::user)]
+    pub allow_uid: Vec<u32>,
+    /// Groups, by number or name, that may do the same.
+    #[arg(long, value_delimiter = ',', value_parser = values::group)]
+    pub allow_group: Vec<u32>,
     /// Network namespace to enter first, e.g. /run/netns/node1.
     #[arg(long)]
-    netns: Option<PathBuf>,
-    /// native, generic, or auto (native, else generic).
-    #[arg(long, default_value = "auto", value_parser = preference)]
-    xdp: Preference,
+    pub netns: Option<PathBuf>,
+    /// native, generic, or auto (native, else generic). Default: auto.
+    #[arg(long, value_parser = Preference::from_text)]
+    pub xdp: Option<Preference>,
     /// Ranges that no ban may touch.
     #[arg(long, value_delimiter = ',')]
-    floor: Vec<Prefix>,
+    pub floor: Vec<Prefix>,
     /// Budgets of strangers, NAME=RATE/BURST in packets a second and at once, e.g. syn_source=100/200; burst 0 = no limit.
     /// `ebpf-guard budgets` lists the names. Default: what an adopted guard had, else generous ones.
-    #[arg(long, value_delimiter = ',', value_parser = budget)]
-    budget: Vec<(strangers::Budget, Budget)>,
+    #[arg(long, value_delimiter = ',', value_parser = values::budget)]
+    pub budget: Vec<(strangers::Budget, Budget)>,
     /// Keep the processes of --cgroup from dialing private, link-local, documentation and other special ranges. Follows the mode: shadow only counts.
     #[arg(long, requires = "cgroup")]
-    egress: bool,
+    pub egress: bool,
     /// The node's control group, a directory of cgroup2: its TCP connections get figures in `peers`, and --egress guards it.
     #[arg(long)]
-    cgroup: Option<PathBuf>,
+    pub cgroup: Option<PathBuf>,
     /// Prefixes that may be dialed all the same.
     #[arg(long, value_delimiter = ',', requires = "egress")]
-    egress_allow: Vec<Prefix>,
+    pub egress_allow: Vec<Prefix>,
     /// Forbid the loopback ranges too: they never leave the host, so they are allowed otherwise.
     #[arg(long, requires = "egress")]
-    egress_no_loopback: bool,
+    pub egress_no_loopback: bool,
     /// Answer SYNs above the handshakes' budget with a cookie, so that real clients still get in: off, on (the default of the bare flag), or
     /// all (also above the budgets of one address and network). Sets net.ipv4.tcp_syncookies=2. Default: what an adopted guard had, else off.
-    #[arg(long, num_args = 0..=1, default_missing_value = "on", value_parser = syn_proxy)]
-    syn_proxy: Option<SynProxy>,
+    #[arg(long, num_args = 0..=1, default_missing_value = "on", value_parser = SynProxy::from_text)]
+    pub syn_proxy: Option<SynProxy>,
     /// Descriptor to write "ready" to once the filter is attached and the socket answers.
     #[arg(long)]
-    ready_fd: Option<i32>,
-    /// Seconds without a heartbeat after which known flows lapse.
-    #[arg(long, default_value_t = 30)]
-    heartbeat_timeout: u64,
-    /// Every 2^N-th drop of a CPU is told as an event.
-    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u8).range(0..=31))]
-    event_shift: u8,
-    /// Every 2^N-th packet of a flow is measured from its arrival to its reader.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(0..=31))]
-    latency_shift: u8,
+    pub ready_fd: Option<i32>,
+    /// Seconds without a heartbeat after which known flows lapse. Default: 30.
+    #[arg(long)]
+    pub heartbeat_timeout: Option<u64>,
+    /// Every 2^N-th drop of a CPU is told as an event. Default: 6.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(0..=31))]
+    pub event_shift: Option<u8>,
+    /// Every 2^N-th packet of a flow is measured from its arrival to its reader. Default: 3.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(0..=31))]
+    pub latency_shift: Option<u8>,
+    /// Address for Prometheus to scrape, e.g. 127.0.0.1:9465, in the guard's network namespace. Default: none.
+    #[arg(long)]
+    pub metrics: Option<SocketAddr>,
 }
 
 impl Run {
+    /// No flag but the file.
+    pub fn of_file(config: &Path) -> Run {
+        Run { config: Some(config.to_path_buf()), ..Run::default() }
+    }
+
     /// Runs until a signal or a request ends it.
     pub fn run(self) -> anyhow::Result<()> {
         let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+        let settings = Settings::read(&self)?;
         let signals = block_signals()?;
-        if let Some(path) = &self.netns {
+        if let Some(path) = &settings.netns {
             enter(path).with_context(|| format!("entering network namespace {}", path.display()))?;
         }
-        let (allow, loopback) = (self.egress_allow, !self.egress_no_loopback);
-        let egress = self.cgroup.clone().filter(|_| self.egress).map(|cgroup| EgressOptions { cgroup, allow, loopback });
-        let options = Options {
-            interface: self.iface,
-            protect: self.protect.iter().map(|port| (port.protocol, port.number)).collect(),
-            quic: self.protect.iter().filter(|port| port.quic).map(|port| port.number).collect(),
-            mode: self.mode,
-            instance: self.instance,
-            bpffs: self.bpffs,
-            xdp: self.xdp,
-            floor: self.floor,
-            heartbeat_timeout: Duration::from_secs(self.heartbeat_timeout),
-            event_shift: self.event_shift,
-            latency_shift: self.latency_shift,
-            budgets: Budgets::default(),
-            strangers: self.budget,
-            egress,
-            cgroup: self.cgroup,
-            syn_proxy: self.syn_proxy,
-        };
-        // Mounts, directories and the socket first: afterwards the right to make them is given up.
-        let prepared = Guard::prepare(&options)?;
-        let listener = server::listen(&self.socket).with_context(|| format!("listening on {}", self.socket.display()))?;
+        // Mounts, directories and sockets first: afterwards the right to make them is given up.
+        let prepared = Guard::prepare(&settings.options)?;
+        let socket = settings.socket.clone();
+        let listener = server::listen(&socket).with_context(|| format!("listening on {}", socket.display()))?;
+        let scrapes = settings.metrics.map(|address| scrape::listen(address).with_context(|| format!("listening on {address}")));
+        let scrapes = scrapes.transpose()?;
         caps::drop_to_needed().context("dropping capabilities")?;
         let hub = Arc::new(events::Hub::default());
-        let mut guard = Guard::start(options, prepared, hub.clone())?;
+        let mut guard = Guard::start(settings.options.clone(), prepared, hub.clone())?;
         guard.degraded().iter().for_each(|line| tracing::warn!("{line}"));
         let mut ring = guard.take_ring()?;
         announce(&mut guard);
+        let guard = Mutex::new(guard);
+        let watcher = Arc::new(Mutex::new(Watcher::start(&settings.ban_files, &mut Lists(&guard))));
+        let reads_file = self.config.is_some();
+        let ready_fd = self.ready_fd;
         let shared = Arc::new(server::Shared {
-            guard: Mutex::new(guard),
+            guard,
             hub: hub.clone(),
-            allowed: self.allow_uid,
+            access: RwLock::new(settings.access.clone()),
+            reload: reload::reloader(self, settings.clone(), watcher.clone()),
             stop: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
         });
         let of_server = shared.clone();
         std::thread::Builder::new().name("guard-server".into()).spawn(move || server::serve(listener, of_server))?;
-        if let Some(fd) = self.ready_fd {
+        if let Some(scrapes) = scrapes {
+            scrape::serve(scrapes, shared.clone()).context("starting the metrics endpoint")?;
+        }
+        if let Some(fd) = ready_fd {
             ready(fd).context("writing to --ready-fd")?;
         }
+        tell(&[NotifyState::Ready, NotifyState::Status(&format!("guarding {}", settings.options.interface))]);
         let mut housekept = Instant::now();
-        while !shared.stop.load(SeqCst) && !signals.arrived(DRAIN_EVERY) {
+        while !shared.stop.load(SeqCst) {
+            match signals.arrived(DRAIN_EVERY) {
+                Some(Signal::SIGHUP) if reads_file => _ = (shared.reload)(&shared),
+                Some(_) => break,
+                None => {}
+            }
             events::drain(&mut ring, &hub);
+            watcher.lock().unwrap_or_else(PoisonError::into_inner).poll(&mut Lists(&shared.guard));
             if housekept.elapsed() >= HOUSEKEEPING_EVERY {
                 housekept = Instant::now();
-                let mut guard = shared.guard.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Err(error) = guard.housekeeping() {
-                    tracing::error!(%error, "housekeeping failed");
-                }
+                housekeep(&shared, &watcher);
             }
         }
+        tell(&[NotifyState::Stopping]);
         if let Err(error) = shared.guard.lock().unwrap_or_else(PoisonError::into_inner).farewell() {
             tracing::error!(%error, "a budget was not given back");
         }
         // A socket in a directory of somebody else's can't be removed without the rights given up; the next start does it.
-        let _ = std::fs::remove_file(&self.socket);
+        let _ = std::fs::remove_file(&socket);
         tracing::info!("stopping; the filter stays until it is detached");
         Ok(())
+    }
+}
+
+fn housekeep(shared: &server::Shared, watcher: &Mutex<Watcher>) {
+    let done = shared.guard.lock().unwrap_or_else(PoisonError::into_inner).housekeeping();
+    watcher.lock().unwrap_or_else(PoisonError::into_inner).tick(&mut Lists(&shared.guard));
+    match done {
+        Ok(()) => tell(&[NotifyState::Watchdog]), // a guard that can't keep house is not alive
+        Err(error) => tracing::error!(%error, "housekeeping failed"),
+    }
+}
+
+/// Tells the service manager, if there is one (`NOTIFY_SOCKET`, sd_notify(3)).
+fn tell(state: &[NotifyState]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!(%error, "the service manager can't be told");
     }
 }
 
@@ -189,11 +216,11 @@ fn announce(guard: &mut Guard) {
     }
 }
 
-/// Signals that end the process in order. Blocked in every thread, taken by the main loop.
+/// Signals that end the process in order, or have it read its file again. Blocked in every thread, taken by the main loop.
 struct Signals(nix::sys::signal::SigSet);
 
 fn block_signals() -> anyhow::Result<Signals> {
-    use nix::sys::signal::{SigSet, Signal};
+    use nix::sys::signal::SigSet;
     let set: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect();
     set.thread_block()?;
     Ok(Signals(set))
@@ -201,10 +228,11 @@ fn block_signals() -> anyhow::Result<Signals> {
 
 impl Signals {
     /// Waits for a signal, at most so long.
-    fn arrived(&self, wait: Duration) -> bool {
+    fn arrived(&self, wait: Duration) -> Option<Signal> {
         let timeout = libc::timespec { tv_sec: wait.as_secs() as i64, tv_nsec: wait.subsec_nanos() as i64 };
         // SAFETY: the set and the timeout outlive the call.
-        unsafe { libc::sigtimedwait(self.0.as_ref(), std::ptr::null_mut(), &timeout) > 0 }
+        let number = unsafe { libc::sigtimedwait(self.0.as_ref(), std::ptr::null_mut(), &timeout) };
+        Signal::try_from(number).ok()
     }
 }
 
@@ -220,54 +248,4 @@ fn ready(fd: i32) -> anyhow::Result<()> {
     let mut file = std::fs::File::from(unsafe { OwnedFd::from_raw_fd(fd) });
     file.write_all(b"ready\n")?;
     Ok(())
-}
-
-/// A port to protect.
-#[derive(Clone, Copy)]
-struct Port {
-    protocol: Protocol,
-    number: u16,
-    /// It speaks QUIC and nothing else.
-    quic: bool,
-}
-
-fn port(text: &str) -> Result<Port, String> {
-    let (protocol, number) = text.split_once('/').ok_or("a port is tcp/NUMBER, udp/NUMBER or quic/NUMBER")?;
-    let (protocol, quic) = match protocol {
-        "tcp" => (Protocol::Tcp, false),
-        "udp" => (Protocol::Udp, false),
-        "quic" => (Protocol::Udp, true),
-        _ => return Err(format!("'{protocol}' is neither tcp nor udp nor quic")),
-    };
-    let number: u16 = number.parse().map_err(|_| format!("'{number}' is no port"))?;
-    Ok(Port { protocol, number, quic })
-}
-
-fn budget(text: &str) -> Result<(strangers::Budget, Budget), String> {
-    let parts = text.split_once('=').and_then(|(name, value)| Some((name, value.split_once('/')?)));
-    let (name, (rate, burst)) = parts.ok_or("a budget is NAME=RATE/BURST")?;
-    let budget = strangers::Budget::from_name(name).ok_or_else(|| format!("'{name}' is no budget"))?;
-    let number = |text: &str| text.parse::<u32>().map_err(|_| format!("'{text}' is no number of packets"));
-    let (rate, burst) = (number(rate)?, number(burst)?);
-    match guard::kernel::budgets::refusal(rate, burst) {
-        Some(message) => Err(message),
-        None => Ok((budget, Budget { rate, burst })),
-    }
-}
-
-fn mode(text: &str) -> Result<Mode, String> {
-    Mode::from_name(text).ok_or_else(|| "a mode is off, shadow or enforce".to_string())
-}
-
-fn syn_proxy(text: &str) -> Result<SynProxy, String> {
-    SynProxy::from_name(text).ok_or_else(|| "the SYN proxy is off, on or all".to_string())
-}
-
-fn preference(text: &str) -> Result<Preference, String> {
-    match text {
-        "auto" => Ok(Preference::Auto),
-        "native" => Ok(Preference::Native),
-        "generic" => Ok(Preference::Generic),
-        _ => Err("an XDP mode is native, generic or auto".to_string()),
-    }
 }

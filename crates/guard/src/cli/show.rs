@@ -1,10 +1,16 @@
 //! What people and machines read.
 
+use super::config::Settings;
 use guard::{
     Response,
+    kernel::ports,
     protocol::{EventInfo, LatencyInfo, Stats},
 };
-use std::io::{self, Write};
+use kernel_shared::control::Mode;
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+};
 
 /// Prints an answer.
 pub fn response(response: &Response, json: bool) -> anyhow::Result<()> {
@@ -39,7 +45,40 @@ pub fn response(response: &Response, json: bool) -> anyhow::Result<()> {
                 writeln!(out, "  {} {:<10} {}", step.step, step.name, step.outcome)?;
             }
         }
+        Response::Reloaded { changes } if changes.is_empty() => writeln!(out, "nothing changed")?,
+        Response::Reloaded { changes } => changes.iter().try_for_each(|change| writeln!(out, "{change}"))?,
         _ => writeln!(out, "done")?,
+    }
+    Ok(())
+}
+
+/// Prints what a configuration comes to.
+pub fn settings(settings: &Settings) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    let Settings { options, socket, access, netns, metrics, ban_files } = settings;
+    let path = |path: &Option<PathBuf>| path.as_ref().map_or("none".to_string(), |path| path.display().to_string());
+    let list = |texts: Vec<String>| if texts.is_empty() { "none".to_string() } else { texts.join(" ") };
+    writeln!(out, "interface  {}", options.interface)?;
+    writeln!(out, "protects   {}", ports::summary(&options.protect).join(" "))?;
+    writeln!(out, "quic       {}", list(options.quic.iter().map(u16::to_string).collect()))?;
+    writeln!(out, "mode       {}", options.mode.map_or("as it was, else shadow", Mode::as_str))?;
+    writeln!(out, "instance   {}, pins in {}, XDP {:?}", options.instance, options.bpffs.display(), options.xdp)?;
+    writeln!(out, "netns      {}", path(netns))?;
+    writeln!(out, "floor      {}", list(options.floor.iter().map(ToString::to_string).collect()))?;
+    writeln!(
+        out,
+        "heartbeat  {} ms; an event for 1 of {} drops",
+        options.heartbeat_timeout.as_millis(),
+        1u64 << options.event_shift
+    )?;
+    for (budget, value) in &options.strangers {
+        writeln!(out, "budget     {} {}/{}", budget.as_str(), value.rate, value.burst)?;
+    }
+    writeln!(out, "socket     {}; uids {:?} and gids {:?} may write", socket.display(), access.uids, access.gids)?;
+    writeln!(out, "metrics    {}", metrics.map_or("none".to_string(), |address| format!("http://{address}/metrics")))?;
+    for file in ban_files {
+        let missing = if file.path.exists() { "" } else { " (not there yet)" };
+        writeln!(out, "ban file   {} as {}, {} s{missing}", file.path.display(), file.offence.as_str(), file.ttl.as_secs())?;
     }
     Ok(())
 }

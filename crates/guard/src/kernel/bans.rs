@@ -125,6 +125,12 @@ impl Bans {
         self.records.is_empty()
     }
 
+    /// How many bans there are for each offence.
+    pub fn by_offence(&self) -> Vec<(Offence, u64)> {
+        let count = |offence| self.records.values().filter(|record| record.offence == offence).count() as u64;
+        Offence::ALL.into_iter().map(|offence| (offence, count(offence))).collect()
+    }
+
     /// Prefixes in force.
     pub fn prefixes(&self) -> impl Iterator<Item = &Prefix> {
         self.records.keys()

@@ -35,7 +35,7 @@ const HOOKS: [(&str, u32); 4] = [("connect4", 10), ("connect6", 11), ("sendmsg4"
 const CGROUP2_MAGIC: libc::c_long = 0x6367_7270;
 
 /// What to guard.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EgressOptions {
     /// The node's control group (version 2).
     pub cgroup: PathBuf,

@@ -184,6 +184,14 @@ impl Flows {
         self.flows.len()
     }
 
+    /// How many flows there are of each class.
+    pub fn by_class(&self) -> Vec<(FlowClass, u64)> {
+        let count = |kind| self.flows.values().filter(|flow| flow.class == kind).count() as u64;
+        let classes =
+            [(FlowClass::Floor, FlowKind::Floor), (FlowClass::Known, FlowKind::Known), (FlowClass::Dialing, FlowKind::Dialing)];
+        classes.into_iter().map(|(class, kind)| (class, count(kind))).collect()
+    }
+
     /// Whether no flow is announced.
     pub fn is_empty(&self) -> bool {
         self.flows.is_empty()

@@ -1,5 +1,8 @@
 //! One running guard: the tables, the link, and the answers to requests.
 
+mod reload;
+mod vitals;
+
 use super::{
     attach::{self, AttachError, Preference},
     bans::{self, Bans},
@@ -9,7 +12,7 @@ use super::{
     events::Hub,
     flows::{Announcement, Budget, Budgets, FlowError, FlowKey, Flows},
     load::{self, LoadError},
-    netlink,
+    netlink, ports,
     probes::{self, Probes},
     squeeze::{self, SqueezeError},
     syn_proxy, sys,
@@ -43,6 +46,9 @@ use std::{
     time::{Duration, Instant},
 };
 use types::Offence;
+
+pub use reload::ReloadError;
+pub use vitals::Vitals;
 
 /// What a guard is told when it starts.
 #[derive(Clone, Debug)]
@@ -314,7 +320,7 @@ impl Guard {
         attach::detach(&self.options.bpffs, &self.options.instance).map(drop)
     }
 
-    /// Answers a request. `Events` and `Shutdown` are the server's business.
+    /// Answers a request. `Events`, `Reload` and `Shutdown` are the server's business.
     pub fn answer(&mut self, request: &Request) -> (Response, Descriptors) {
         match self.handle(request) {
             Ok(answer) => answer,
@@ -369,7 +375,7 @@ impl Guard {
                 Ok(()) => Response::Done {},
                 Err(error) => return refuse(ErrorCode::Kernel, error.to_string()),
             },
-            Request::Events {} | Request::Shutdown {} => Response::Done {},
+            Request::Events {} | Request::Shutdown {} | Request::Reload {} => Response::Done {},
         };
         Ok((response, Vec::new()))
     }
@@ -567,7 +573,7 @@ impl Guard {
             started_unix_ms: self.started_unix_ms,
             adopted: self.adopted,
             heartbeat_age_ms: self.last_beat.map(|beat| beat.elapsed().as_millis() as u64),
-            protect: self.options.protect.iter().map(|(protocol, port)| format!("{}/{port}", protocol.as_str())).collect(),
+            protect: ports::summary(&self.options.protect),
             passed: passed.collect(),
             out_of_scope: self.counters.reason(Reason::OutOfScope).packets,
             unreadable: self.counters.reason(Reason::Unreadable).packets,

@@ -1,24 +1,31 @@
 //! What the privileged process does: load, attach, pin, adopt, keep the tables, serve the socket.
 
+pub mod access;
 pub mod attach;
+pub mod ban_file;
 pub mod bans;
 pub mod bpffs;
 pub mod btf;
 pub mod budgets;
 pub mod caps;
 pub mod clock;
+pub mod duration;
 pub mod egress;
 pub mod events;
 pub mod flows;
 pub mod guard;
 pub mod hosts;
 pub mod load;
+pub mod metrics;
 pub mod netlink;
+pub mod ports;
 pub mod probes;
+pub mod scrape;
 pub mod server;
 pub mod squeeze;
 pub mod syn_proxy;
 pub mod sys;
 pub mod tables;
+pub mod watch;
 
 pub use guard::{Guard, Options};

@@ -1,8 +1,12 @@
 //! The Unix socket: one thread a connection, few connections, every caller known by his uid.
 
-use super::{events::Hub, guard::Guard};
+use super::{
+    access::{Access, Caller},
+    events::Hub,
+    guard::Guard,
+};
 use crate::protocol::{ErrorCode, LINE_BYTES_MAX, Request, Response};
-use nix::sys::socket::{ControlMessage, MsgFlags, getsockopt, sendmsg, sockopt::PeerCredentials};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use std::{
     fs,
     io::{self, BufRead, BufReader, IoSlice, Read, Write},
@@ -13,7 +17,7 @@ use std::{
     },
     path::Path,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
@@ -24,14 +28,19 @@ pub const CONNECTIONS_MAX: usize = 32;
 /// A caller that takes no answer for so long is hung up on.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What `reload` does.
+pub type Reload = dyn Fn(&Shared) -> Response + Send + Sync;
+
 /// What the connections share.
 pub struct Shared {
     /// The guard.
     pub guard: Mutex<Guard>,
     /// Event subscribers.
     pub hub: Arc<Hub>,
-    /// Uids beside root that may write.
-    pub allowed: Vec<u32>,
+    /// Who may write.
+    pub access: RwLock<Access>,
+    /// Reads the configuration again; the answer to `reload`.
+    pub reload: Box<Reload>,
     /// Set when a caller asks for the end.
     pub stop: AtomicBool,
     /// Connections open.
@@ -79,8 +88,7 @@ pub fn serve(listener: UnixListener, shared: Arc<Shared>) {
 
 fn converse(stream: &UnixStream, shared: &Shared) -> io::Result<()> {
     stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
-    let uid = getsockopt(stream, PeerCredentials)?.uid();
-    let may_write = uid == 0 || shared.allowed.contains(&uid);
+    let caller = Caller::of(stream)?;
     let mut reader = BufReader::new(stream);
     loop {
         let mut line = Vec::new();
@@ -96,14 +104,18 @@ fn converse(stream: &UnixStream, shared: &Shared) -> io::Result<()> {
                 }
                 continue;
             }
-            Ok(request) if request.is_write() && !may_write => {
-                send(stream, &refusal(ErrorCode::Forbidden, format!("uid {uid} may not change anything here")), &[])?;
+            Ok(request) if request.is_write() && !may_write(shared, &caller) => {
+                send(stream, &refusal(ErrorCode::Forbidden, format!("uid {} may not change anything here", caller.uid)), &[])?;
                 continue;
             }
             Ok(request) => request,
         };
         if request == (Request::Events {}) {
             return stream_events(stream, shared);
+        }
+        if request == (Request::Reload {}) {
+            send(stream, &(shared.reload)(shared), &[])?;
+            continue;
         }
         let (response, descriptors) = shared.guard.lock().unwrap_or_else(PoisonError::into_inner).answer(&request);
         let refused = matches!(response, Response::Error { .. });
@@ -113,6 +125,10 @@ fn converse(stream: &UnixStream, shared: &Shared) -> io::Result<()> {
             shared.stop.store(true, SeqCst);
         }
     }
+}
+
+fn may_write(shared: &Shared, caller: &Caller) -> bool {
+    shared.access.read().unwrap_or_else(PoisonError::into_inner).allows(caller)
 }
 
 fn refusal(code: ErrorCode, message: String) -> Response {

@@ -1,6 +1,7 @@
 //! The guard against the kernel: network namespaces and veth pairs of the tests' own, the real binary, the real maps.
 #![allow(clippy::unwrap_used)]
 
+mod alone;
 mod bans;
 mod differential;
 mod egress;

@@ -161,8 +161,13 @@ impl Lab {
 
     /// Starts a guard and waits until it says that it is ready.
     pub fn start(&self, extra: &[&str]) -> Running {
+        self.launch(self.command(extra))
+    }
+
+    /// Starts this command, a `run` whose socket is the lab's, and waits until it says that it is ready.
+    pub fn launch(&self, mut command: Command) -> Running {
         let (mut reader, writer) = std::io::pipe().unwrap();
-        let mut command = self.command(&[extra, &["--ready-fd", "3"]].concat());
+        command.args(["--ready-fd", "3"]);
         let log = self.folder.path().join("guard.log");
         command.stderr(File::create(&log).unwrap());
         let descriptor = writer.as_raw_fd();

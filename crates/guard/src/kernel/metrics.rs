@@ -1,0 +1,252 @@
+//! The guard's own metrics: one text from one [`Vitals`].
+//!
+//! Names are a contract (`docs/spec/kernel-abi.md`). Labels come from closed enums, so the number of series is fixed: there is none per
+//! address, per peer or per file.
+
+use super::guard::Vitals;
+use crate::protocol::LatencyInfo;
+use kernel_shared::control::Mode;
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, NoLabelSet, text},
+    metrics::MetricType,
+    registry::Registry,
+};
+use std::{fmt, time::Duration};
+
+/// Content type of [`encode`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// Lowest power of two shown in a latency histogram: all below 2^10 ns (1 µs) is one bucket.
+const LATENCY_SHOWN_FIRST: usize = 10;
+/// Highest one: all from 2^32 ns (4.3 s) on is `+Inf`.
+const LATENCY_SHOWN_LAST: usize = 31;
+/// XDP modes that an interface can be in.
+const XDP_MODES: [&str; 3] = ["native", "generic", "none"];
+
+/// What this process costs, read from `/proc/self`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Process {
+    /// User and system time together.
+    pub cpu: Duration,
+    /// Memory in use, bytes.
+    pub resident_bytes: u64,
+    /// Threads.
+    pub threads: u64,
+    /// Open descriptors.
+    pub descriptors: u64,
+}
+
+impl Process {
+    /// Reads them; what can't be read is 0.
+    pub fn read() -> Process {
+        let field = |fields: &[&str], index: usize| fields.get(index).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        // The name in parentheses may hold spaces: fields are counted from behind it (state is the first, proc(5) calls it the third).
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+        let pages: Vec<&str> = statm.split_whitespace().collect();
+        // SAFETY: sysconf with a constant.
+        let (tick, page) = unsafe { (libc::sysconf(libc::_SC_CLK_TCK), libc::sysconf(libc::_SC_PAGESIZE)) };
+        Process {
+            cpu: Duration::from_secs_f64((field(&fields, 11) + field(&fields, 12)) as f64 / tick.max(1) as f64),
+            resident_bytes: field(&pages, 1) * page.max(0) as u64,
+            threads: field(&fields, 17),
+            descriptors: std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Page {
+    vitals: Vitals,
+    process: Process,
+}
+
+/// The text of a scrape.
+pub fn encode(vitals: Vitals, process: Process) -> Result<String, fmt::Error> {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Page { vitals, process }));
+    let mut page = String::new();
+    text::encode(&mut page, &registry)?;
+    Ok(page)
+}
+
+impl Collector for Page {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
+        let encoder = &mut encoder;
+        self.identity(encoder)?;
+        self.packets(encoder)?;
+        self.extras(encoder)?;
+        self.lists(encoder)?;
+        self.latency(encoder)?;
+        self.process(encoder)
+    }
+}
+
+type Encoder<'a, 'b> = &'a mut DescriptorEncoder<'b>;
+
+impl Page {
+    fn identity(&self, encoder: Encoder) -> fmt::Result {
+        let stats = &self.vitals.stats;
+        let labels = [
+            ("version", env!("CARGO_PKG_VERSION")),
+            ("instance", stats.instance.as_str()),
+            ("interface", stats.interface.as_str()),
+            ("abi", stats.abi_hash.as_str()),
+        ];
+        let mut info = encoder.encode_descriptor("ebpf_guard", "This guard", None, MetricType::Info)?;
+        info.encode_info(&labels)?;
+        let modes = Mode::ALL.into_iter().map(|mode| (mode.as_str(), u64::from(mode.as_str() == stats.mode)));
+        gauges(encoder, "ebpf_guard_mode", "1 for the mode in force, 0 for the others", "mode", modes)?;
+        let modes = XDP_MODES.into_iter().map(|mode| (mode, u64::from(mode == stats.xdp_mode)));
+        gauges(encoder, "ebpf_guard_xdp_mode", "1 for the way XDP is attached, 0 for the others", "mode", modes)?;
+        let trial = u64::from(self.vitals.trial);
+        gauge(encoder, "ebpf_guard_trial", "1 while enforce runs on trial: it ends by itself unless confirmed", trial)?;
+        let adopted = u64::from(stats.adopted);
+        gauge(encoder, "ebpf_guard_adopted", "1 if this process took over the maps and the link of an earlier one", adopted)?;
+        if let Some(age) = stats.heartbeat_age_ms {
+            let mut metric = encoder.encode_descriptor(
+                "ebpf_guard_heartbeat_age_seconds",
+                "Time since the node's last heartbeat; absent until the first",
+                None,
+                MetricType::Gauge,
+            )?;
+            metric.encode_gauge(&(age as f64 / 1e3))?;
+        }
+        Ok(())
+    }
+
+    fn packets(&self, encoder: Encoder) -> fmt::Result {
+        let ended = self.vitals.ended.iter().map(|(reason, count)| {
+            let action = if reason.is_drop() { "drop" } else { "pass" };
+            (reason.as_str(), action, *count)
+        });
+        let would = self.vitals.would_drop.iter().map(|(reason, count)| (reason.as_str(), "would_drop", *count));
+        let all: Vec<_> = ended.chain(would).collect();
+        let help = "Packets judged, by reason; would_drop counts packets that shadow mode let pass, which are in pass as well";
+        let mut metric = encoder.encode_descriptor("ebpf_guard_packets", help, None, MetricType::Counter)?;
+        for (reason, action, count) in &all {
+            let labels = [("reason", *reason), ("action", *action)];
+            metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count.packets, None)?;
+        }
+        let help = "Bytes of whole frames judged, by reason; would_drop as for packets";
+        let mut metric = encoder.encode_descriptor("ebpf_guard_bytes", help, None, MetricType::Counter)?;
+        for (reason, action, count) in &all {
+            let labels = [("reason", *reason), ("action", *action)];
+            metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count.bytes, None)?;
+        }
+        let stats = &self.vitals.stats;
+        counter(encoder, "ebpf_guard_events_lost", "Sampled drops that found the event ring full", stats.events_lost)?;
+        counter(encoder, "ebpf_guard_events_unread", "Event lines that a subscriber had no room for", stats.events_unread)
+    }
+
+    fn extras(&self, encoder: Encoder) -> fmt::Result {
+        let stats = &self.vitals.stats;
+        let cookies =
+            [("sent", stats.syn_cookies_sent), ("valid", stats.syn_cookies_valid), ("invalid", stats.syn_cookies_invalid)];
+        let help = "SYN proxy: cookies sent, and ACKs that brought a valid or an invalid one";
+        let mut metric = encoder.encode_descriptor("ebpf_guard_syn_cookies", help, None, MetricType::Counter)?;
+        for (state, count) in cookies {
+            metric.encode_family(&[("state", state)])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+        let Some(egress) = &stats.egress else { return Ok(()) };
+        let help = "Dials of the node into special ranges; absent without the egress guard";
+        let mut metric = encoder.encode_descriptor("ebpf_guard_egress_dials", help, None, MetricType::Counter)?;
+        for (range, count) in &egress.ranges {
+            for (action, count) in [("deny", count.denied), ("would_deny", count.would_deny)] {
+                let labels = [("range", range.as_str()), ("action", action)];
+                metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn lists(&self, encoder: Encoder) -> fmt::Result {
+        let vitals = &self.vitals;
+        let bans = vitals.bans.iter().map(|(offence, count)| (offence.as_str(), *count));
+        gauges(encoder, "ebpf_guard_bans", "Bans in force, by offence", "offence", bans)?;
+        let flows = vitals.flows.iter().map(|(class, count)| (class.as_str(), *count));
+        gauges(encoder, "ebpf_guard_flows", "Flows announced, by class", "class", flows)?;
+        let rates = vitals.budgets.iter().map(|budget| (budget.name.as_str(), budget.rate as u64));
+        let help = "Strangers' budgets: packets a second";
+        gauges(encoder, "ebpf_guard_budget_packets_per_second", help, "budget", rates)?;
+        let bursts = vitals.budgets.iter().map(|budget| (budget.name.as_str(), budget.burst as u64));
+        let help = "Strangers' budgets: packets at once; 0 is no limit";
+        gauges(encoder, "ebpf_guard_budget_burst_packets", help, "budget", bursts)
+    }
+
+    fn latency(&self, encoder: Encoder) -> fmt::Result {
+        let stats = &self.vitals.stats;
+        let help = "Arrival of a packet in XDP until its reader has it (sampled); the sum takes each sample at its bucket's middle";
+        let mut metric = encoder.encode_descriptor("ebpf_guard_packet_latency_seconds", help, None, MetricType::Histogram)?;
+        for (protocol, info) in [("tcp", &stats.latency_tcp), ("udp", &stats.latency_udp)] {
+            let (sum, shown) = histogram(info);
+            let labels = [("protocol", protocol)];
+            let mut family = metric.encode_family(&labels)?;
+            family.encode_histogram::<NoLabelSet>(sum, info.count, &shown, None)?;
+        }
+        counter(encoder, "ebpf_guard_latency_stamped", "Packets stamped for their latency", stats.latency_stamped)?;
+        counter(encoder, "ebpf_guard_latency_lapsed", "Stamps that nobody read in time", stats.latency_lapsed)
+    }
+
+    fn process(&self, encoder: Encoder) -> fmt::Result {
+        let process = &self.process;
+        let help = "User and system time of this process";
+        let mut metric = encoder.encode_descriptor("process_cpu_seconds", help, None, MetricType::Counter)?;
+        metric.encode_counter::<NoLabelSet, _, u64>(&process.cpu.as_secs_f64(), None)?;
+        gauge(encoder, "process_resident_memory_bytes", "Memory in use", process.resident_bytes)?;
+        gauge(encoder, "process_threads", "Threads", process.threads)?;
+        gauge(encoder, "process_open_fds", "Open descriptors", process.descriptors)?;
+        let help = "When this process started, since the epoch";
+        let mut metric = encoder.encode_descriptor("process_start_time_seconds", help, None, MetricType::Gauge)?;
+        metric.encode_gauge(&(self.vitals.stats.started_unix_ms as f64 / 1e3))
+    }
+}
+
+/// Sum in seconds, and (upper bound in seconds, samples) a bucket.
+fn histogram(info: &LatencyInfo) -> (f64, Vec<(f64, u64)>) {
+    let count = |bucket: usize| info.buckets.get(bucket).copied().unwrap_or(0);
+    let seconds = |power: usize| 2f64.powi(power as i32) / 1e9;
+    let sum = info.buckets.iter().enumerate().map(|(bucket, count)| *count as f64 * 1.5 * seconds(bucket)).sum();
+    let mut shown = vec![(seconds(LATENCY_SHOWN_FIRST), (0..LATENCY_SHOWN_FIRST).map(count).sum())];
+    shown.extend((LATENCY_SHOWN_FIRST..=LATENCY_SHOWN_LAST).map(|bucket| (seconds(bucket + 1), count(bucket))));
+    shown.push((f64::INFINITY, info.buckets.iter().skip(LATENCY_SHOWN_LAST + 1).sum()));
+    (sum, shown)
+}
+
+fn counter(encoder: Encoder, name: &str, help: &str, value: u64) -> fmt::Result {
+    encoder.encode_descriptor(name, help, None, MetricType::Counter)?.encode_counter::<NoLabelSet, _, u64>(&value, None)
+}
+
+fn gauge(encoder: Encoder, name: &str, help: &str, value: u64) -> fmt::Result {
+    encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
+}
+
+fn gauges<'a>(encoder: Encoder, name: &str, help: &str, label: &str, values: impl Iterator<Item = (&'a str, u64)>) -> fmt::Result {
+    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (value, count) in values {
+        metric.encode_family(&[(label, value)])?.encode_gauge(&count)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_histogram_keeps_every_sample() {
+        let info = LatencyInfo { source: String::new(), count: 0, buckets: (0..64).map(|bucket| bucket + 1).collect() };
+        let (sum, shown) = histogram(&info);
+        assert_eq!(shown.iter().map(|(_, count)| count).sum::<u64>(), (1..=64).sum::<u64>());
+        assert_eq!(shown.len(), LATENCY_SHOWN_LAST - LATENCY_SHOWN_FIRST + 3);
+        assert!(shown.windows(2).all(|pair| pair[0].0 < pair[1].0) && sum > 0.0);
+        assert_eq!(histogram(&LatencyInfo::default()).0, 0.0);
+    }
+
+    #[test]
+    fn this_process_costs_something() {
+        let process = Process::read();
+        assert!(process.resident_bytes > 100_000 && process.threads >= 1 && process.descriptors >= 3, "{process:?}");
+    }
+}

@@ -1,0 +1,330 @@
+//! The guard alone: its file, reloads, watched bans, the metrics endpoint, the service manager.
+
+use crate::support::{INTERFACE, Lab, MARKER4, PATIENCE, Running, SUSPECT4, until};
+use guard::{ErrorCode, Request, Response};
+use kernel_shared::Reason;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    path::PathBuf,
+    process::Command,
+    sync::atomic::{AtomicBool, Ordering::SeqCst},
+};
+
+const METRICS: &str = "127.0.0.1:9465";
+
+impl Lab {
+    fn config(&self) -> PathBuf {
+        self.folder.path().join("guard.toml")
+    }
+
+    fn ban_file(&self) -> PathBuf {
+        self.folder.path().join("bans.txt")
+    }
+
+    /// Writes the file: what every test has, then what it adds.
+    fn write(&self, protect: &str, keys: &str) {
+        let (socket, bpffs) = (self.socket(), self.bpffs());
+        let text = format!(
+            "interface = '{INTERFACE}'\ninstance = 'lab'\nsocket = '{}'\nbpffs = '{}'\nprotect = [{protect}]\n{keys}",
+            socket.display(),
+            bpffs.display()
+        );
+        fs::write(self.config(), text).unwrap();
+    }
+
+    /// A guard that knows nothing but its file.
+    fn from_file(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ebpf-guard"));
+        command.args(["run", "--netns", &self.inside.path(), "--config"]).arg(self.config());
+        command
+    }
+
+    /// One HTTP request inside: status line, head, body.
+    fn http(&self, request: &str) -> (String, String, String) {
+        let mut stream = self.inside.inside(|| TcpStream::connect(METRICS).unwrap());
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let (status, head) = head.split_once("\r\n").unwrap_or((head, ""));
+        (status.to_string(), head.to_ascii_lowercase(), body.to_string())
+    }
+}
+
+fn reload(guard: &Running) -> Vec<String> {
+    match guard.ask(&Request::Reload {}) {
+        Response::Reloaded { changes } => changes,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A sample's value.
+fn sample(page: &str, series: &str) -> f64 {
+    let line = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {series} in\n{page}")).parse().unwrap()
+}
+
+#[test]
+fn a_scrape_over_http_has_every_reason_and_nobody_s_address() {
+    let Some(lab) = Lab::new("a_scrape_over_http_has_every_reason_and_nobody_s_address") else { return };
+    lab.write("'tcp/9000', 'udp/9000'", &format!("mode = 'enforce'\nmetrics = '{METRICS}'\n"));
+    let guard = lab.launch(lab.from_file());
+    guard.ban(SUSPECT4, 600_000, types::Offence::Replay);
+    assert_eq!(lab.line4().send(3), 0);
+    let (status, head, page) = lab.http("GET /metrics HTTP/1.1\r\nHost: guard\r\n\r\n");
+    assert!(status.ends_with("200 OK") && head.contains("content-type: application/openmetrics-text; version=1.0.0"), "{head}");
+    assert_eq!(sample(&page, r#"ebpf_guard_packets_total{reason="banned_replay",action="drop"}"#), 3.0);
+    assert!(sample(&page, r#"ebpf_guard_bytes_total{reason="banned_replay",action="drop"}"#) > 3.0 * 42.0);
+    assert_eq!(sample(&page, r#"ebpf_guard_packets_total{reason="stranger",action="pass"}"#), 1.0);
+    for reason in Reason::ALL {
+        let action = if reason.is_drop() { "drop" } else { "pass" };
+        sample(&page, &format!(r#"ebpf_guard_packets_total{{reason="{}",action="{action}"}}"#, reason.as_str()));
+        if reason.is_drop() {
+            sample(&page, &format!(r#"ebpf_guard_packets_total{{reason="{}",action="would_drop"}}"#, reason.as_str()));
+        }
+    }
+    assert_eq!(sample(&page, r#"ebpf_guard_bans{offence="replay"}"#), 1.0);
+    assert_eq!(sample(&page, r#"ebpf_guard_flows{class="known"}"#), 0.0);
+    assert_eq!(sample(&page, r#"ebpf_guard_mode{mode="enforce"}"#), 1.0);
+    assert_eq!(sample(&page, r#"ebpf_guard_mode{mode="shadow"}"#), 0.0);
+    assert_eq!(sample(&page, r#"ebpf_guard_xdp_mode{mode="native"}"#), 1.0);
+    assert_eq!(sample(&page, r#"ebpf_guard_budget_burst_packets{budget="syn_source"}"#), 200.0);
+    assert!(sample(&page, "process_resident_memory_bytes") > 0.0);
+    assert!(!page.contains(SUSPECT4), "no series per source");
+    well_formed(&page);
+    let (status, head, _) = lab.http("POST /metrics HTTP/1.1\r\nHost: guard\r\nContent-Length: 0\r\n\r\n");
+    assert!(status.contains("405") && head.contains("allow: get, head"), "{status} {head}");
+    assert!(lab.http("GET /etc/passwd HTTP/1.1\r\nHost: guard\r\n\r\n").0.contains("404"));
+    promtool(&page);
+}
+
+/// Every sample has a HELP and a TYPE before it, a value, and a name and suffix that fit its type; no series comes twice.
+fn well_formed(page: &str) {
+    assert!(page.ends_with("# EOF\n"));
+    let mut types = std::collections::BTreeMap::new();
+    let mut helped = std::collections::BTreeSet::new();
+    let mut seen = std::collections::BTreeSet::new();
+    for line in page.lines().filter(|line| *line != "# EOF") {
+        if let Some(rest) = line.strip_prefix("# ") {
+            let mut words = rest.splitn(3, ' ');
+            match (words.next(), words.next(), words.next()) {
+                (Some("HELP"), Some(name), Some(text)) if !text.is_empty() => assert!(helped.insert(name), "{name} twice"),
+                (Some("TYPE"), Some(name), Some(kind)) => assert_eq!(types.insert(name, kind), None, "{name} twice"),
+                other => panic!("{other:?}"),
+            }
+            continue;
+        }
+        let (series, value) = line.rsplit_once(' ').unwrap();
+        assert!(value.parse::<f64>().is_ok() && seen.insert(series), "{line}");
+        let name = series.split('{').next().unwrap();
+        let fits = |suffixes: &[&str], kind: &str| {
+            suffixes
+                .iter()
+                .any(|suffix| name.strip_suffix(suffix).is_some_and(|base| types.get(base) == Some(&kind) && helped.contains(base)))
+        };
+        let known = fits(&["_total"], "counter") || fits(&[""], "gauge") || fits(&["_info"], "info");
+        assert!(known || fits(&["_bucket", "_sum", "_count"], "histogram"), "{line}");
+    }
+}
+
+/// Prometheus' own opinion, where its tool is installed.
+fn promtool(page: &str) {
+    let child = Command::new("promtool").args(["check", "metrics"]).stdin(std::process::Stdio::piped()).spawn();
+    match child {
+        Ok(mut child) => {
+            child.stdin.take().unwrap().write_all(page.as_bytes()).unwrap();
+            assert!(child.wait().unwrap().success());
+        }
+        Err(error) => eprintln!("skipped (1): promtool check metrics: {error}"),
+    }
+}
+
+#[test]
+fn a_slow_or_greedy_scraper_keeps_nobody_out() {
+    let Some(lab) = Lab::new("a_slow_or_greedy_scraper_keeps_nobody_out") else { return };
+    lab.write("'tcp/9000', 'udp/9000'", &format!("metrics = '{METRICS}'\n"));
+    let guard = lab.launch(lab.from_file());
+    let limit = guard::kernel::scrape::CONNECTIONS_MAX;
+    let silent: Vec<TcpStream> = (0..limit).map(|_| lab.inside.inside(|| TcpStream::connect(METRICS).unwrap())).collect();
+    let mut further = lab.inside.inside(|| TcpStream::connect(METRICS).unwrap());
+    further.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(further.read(&mut [0; 16]).unwrap_or(0), 0, "one more than there is room for is closed at once");
+    assert_eq!(guard.stats().mode, "shadow", "the guard's own socket doesn't care");
+    drop(silent);
+    until("room for the next scrape", || {
+        let mut stream = lab.inside.inside(|| TcpStream::connect(METRICS).unwrap());
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut answer = String::new();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: guard\r\n\r\n").ok()?;
+        stream.read_to_string(&mut answer).ok()?;
+        answer.contains("# EOF").then_some(())
+    });
+}
+
+#[test]
+fn a_watched_file_bans_and_lifts() {
+    let Some(lab) = Lab::new("a_watched_file_bans_and_lifts") else { return };
+    let path = lab.ban_file();
+    fs::write(&path, "192.0.2.1 # somebody\n").unwrap();
+    let ban_files = format!("mode = 'enforce'\n[[ban_files]]\npath = '{}'\nttl = '10m'\nas = 'list'\n", path.display());
+    lab.write("'tcp/9000', 'udp/9000'", &ban_files);
+    let guard = lab.launch(lab.from_file());
+    let bans = || match guard.ask(&Request::Bans {}) {
+        Response::Bans { bans } => bans,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(bans()[0].note, "bans.txt: somebody");
+    let mut line = lab.line4();
+    assert_eq!(line.send(2), 2);
+    let mut file = fs::OpenOptions::new().append(true).open(&path).unwrap();
+    writeln!(file, "not an address\n{SUSPECT4} 1h # ours").unwrap();
+    drop(file);
+    until("the appended ban", || (line.send(1) == 0).then_some(()));
+    let ours = bans().into_iter().find(|ban| ban.address == SUSPECT4.parse().unwrap()).unwrap();
+    assert_eq!((ours.offence, ours.note.as_str()), (types::Offence::List, "bans.txt: ours"));
+    assert!(guard.stats().dropped["banned_list"] > 0);
+    fs::write(lab.folder.path().join("new"), "192.0.2.1 # somebody\n").unwrap();
+    fs::rename(lab.folder.path().join("new"), &path).unwrap();
+    until("the end of the ban", || (line.send(1) == 1).then_some(()));
+    assert_eq!(bans().len(), 1);
+}
+
+#[test]
+fn a_reload_under_traffic_takes_all_and_loses_nothing() {
+    let Some(lab) = Lab::new("a_reload_under_traffic_takes_all_and_loses_nothing") else { return };
+    lab.write("'udp/9000'", "");
+    let guard = lab.launch(lab.from_file());
+    let program = lab.program_id();
+    let before = guard.stats();
+    let stop = AtomicBool::new(false);
+    let sent = std::thread::scope(|scope| {
+        let traffic = scope.spawn(|| {
+            let mut line = lab.line4();
+            let mut sent = 0;
+            while !stop.load(SeqCst) || sent == 0 {
+                assert_eq!(line.send(20), 20);
+                sent += 21;
+            }
+            sent
+        });
+        for round in 0..10 {
+            let (ports, keys) = match round % 2 {
+                0 => (
+                    "'udp/9000', 'udp/8000-8020'",
+                    "event_shift = 0\nheartbeat_timeout = '5s'\n[budgets]\nudp_prefix = { rate = 1000000, burst = 1000000 }\n",
+                ),
+                _ => ("'udp/9000'", "mode = 'shadow'\nfloor = ['192.0.2.0/24']\n"),
+            };
+            lab.write(ports, keys);
+            assert!(reload(&guard).len() >= 3);
+        }
+        stop.store(true, SeqCst);
+        traffic.join().unwrap()
+    });
+    assert_eq!(lab.program_id(), program, "the attachment was not touched");
+    let after = guard.stats();
+    let count = |stats: &guard::protocol::Stats| stats.passed["stranger"] + stats.off + stats.dropped.values().sum::<u64>();
+    assert_eq!(count(&after) - count(&before), sent, "every packet was counted, and as one to a protected port");
+    assert_eq!(after.dropped.values().sum::<u64>(), 0);
+}
+
+#[test]
+fn what_a_reload_changes_holds_from_the_next_packet_on() {
+    let Some(lab) = Lab::new("what_a_reload_changes_holds_from_the_next_packet_on") else { return };
+    lab.write("'udp/9001'", "mode = 'enforce'\n");
+    let mut guard = lab.launch(lab.from_file());
+    guard.ban(SUSPECT4, 600_000, types::Offence::Manual);
+    let mut line = lab.line4();
+    assert_eq!(line.send(2), 2, "9000 is not protected yet");
+    lab.write("'udp/8998-9001'", "mode = 'enforce'\n");
+    assert_eq!(reload(&guard), ["protect = udp/8998-9001"]);
+    assert_eq!(line.send(2), 0);
+    assert_eq!(guard.stats().protect, ["udp/8998-9001"]);
+    // A command since then stays, unless the file speaks of it.
+    guard.ask(&Request::Mode { mode: "shadow".into() });
+    assert_eq!(reload(&guard), Vec::<String>::new());
+    assert_eq!(line.send(2), 2);
+    // SIGHUP is the same: the floor takes the ban away.
+    lab.write("'udp/8998-9001'", &format!("mode = 'enforce'\nfloor = ['{SUSPECT4}/32']\n"));
+    kill(Pid::from_raw(guard.child.id() as i32), Signal::SIGHUP).unwrap();
+    until("the new floor", || (guard.stats().bans == 0).then_some(()));
+    assert_eq!(guard.refusal(&crate::support::ban(SUSPECT4, 1000, types::Offence::Manual)).0, ErrorCode::Floor);
+    assert!(guard.child.try_wait().unwrap().is_none());
+}
+
+#[test]
+fn a_reload_that_cannot_be_whole_is_nothing() {
+    let Some(lab) = Lab::new("a_reload_that_cannot_be_whole_is_nothing") else { return };
+    lab.write("'udp/9000'", "mode = 'shadow'\n");
+    let guard = lab.launch(lab.from_file());
+    let before = guard.stats();
+    let budgets = || guard.ask(&Request::Budgets {});
+    let old = budgets();
+    let refused = |word: &str| {
+        let (code, message) = guard.refusal(&Request::Reload {});
+        assert!(code == ErrorCode::BadRequest && message.contains(word), "{message}");
+        let after = guard.stats();
+        assert_eq!((after.mode, after.protect, budgets()), (before.mode.clone(), before.protect.clone(), old.clone()));
+    };
+    lab.write("'udp/9001'", "mode = 'enforce'\nxdp = 'generic'\n[budgets]\nrest = { rate = 1, burst = 1 }\n");
+    refused("xdp can't change");
+    lab.write("'udp/9001'", "mode = 'enforce'\nmetrics = '127.0.0.1:1'\n");
+    refused("metrics can't change");
+    lab.write("'udp/9001'", "mode = 'on'\n");
+    refused("guard.toml:6: mode: ");
+    fs::remove_file(lab.config()).unwrap();
+    refused("can't be read");
+    drop(guard);
+    let alone = lab.start(&[]);
+    assert!(alone.refusal(&Request::Reload {}).1.contains("without --config"));
+}
+
+#[test]
+fn the_service_manager_is_told() {
+    let Some(lab) = Lab::new("the_service_manager_is_told") else { return };
+    lab.write("'udp/9000'", "");
+    let path = lab.folder.path().join("notify");
+    let manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut command = lab.from_file();
+    command.env("NOTIFY_SOCKET", &path);
+    let mut guard = lab.launch(command);
+    let next = || {
+        let mut message = [0; 256];
+        let length = manager.recv(&mut message).unwrap();
+        String::from_utf8_lossy(&message[..length]).into_owned()
+    };
+    let first = next();
+    assert!(first.contains("READY=1\n") && first.contains(&format!("STATUS=guarding {INTERFACE}")), "{first}");
+    assert_eq!(next(), "WATCHDOG=1\n");
+    assert!(guard.signal(Signal::SIGTERM).success());
+    until("the last word", || (next() == "STOPPING=1\n").then_some(()));
+}
+
+#[test]
+fn a_group_may_write_and_others_may_not() {
+    let Some(lab) = Lab::new("a_group_may_write_and_others_may_not") else { return };
+    lab.write("'udp/9000'", "allow_group = [54321]\n");
+    let _guard = lab.launch(lab.from_file());
+    // The folder of a test is its owner's alone.
+    fs::set_permissions(lab.folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let ban = |groups: &str| {
+        let binary = lab.folder.path().join("ebpf-guard");
+        fs::copy(env!("CARGO_BIN_EXE_ebpf-guard"), &binary).unwrap();
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", "54322", "--regid", "54322", "--groups", groups]).arg(binary);
+        command.args(["ban", MARKER4, "--ttl", "60s", "--socket"]).arg(lab.socket());
+        command.output().unwrap()
+    };
+    let refused = ban("54320");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("uid 54322 may not"), "{refused:?}");
+    let taken = ban("54320,54321");
+    assert!(taken.status.success(), "{taken:?}");
+}
