@@ -1,4 +1,5 @@
 //! `ebpf-guard`: the only process of the project with capabilities. See `ebpf-guard --help`.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod cli;
 

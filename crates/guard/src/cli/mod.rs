@@ -5,6 +5,7 @@ mod peers;
 mod reload;
 mod run;
 mod show;
+mod top;
 mod values;
 
 use anyhow::Context;
@@ -153,6 +154,8 @@ enum Command {
         #[command(flatten)]
         reach: Reach,
     },
+    /// What the guard sees, live: verdicts a second, sources, peers, bans.
+    Top(top::Top),
     /// Follow sampled drops, one line each.
     Events {
         #[command(flatten)]
@@ -189,6 +192,7 @@ impl Cli {
             Command::Unban { address, reach } => done(&reach, &Request::Unban { address }),
             Command::Bans { reach } => show::response(&reach.client()?.ask(&Request::Bans {})?, reach.json),
             Command::Detach { instance, bpffs, reach } => detach(&reach, &instance, &bpffs),
+            Command::Top(top) => top.run(),
             Command::Events { reach } => events(&reach),
         }
     }

@@ -39,7 +39,7 @@ impl Lab {
     }
 
     /// A guard that knows nothing but its file.
-    fn from_file(&self) -> Command {
+    fn by_file(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ebpf-guard"));
         command.args(["run", "--netns", &self.inside.path(), "--config"]).arg(self.config());
         command
@@ -75,7 +75,7 @@ fn sample(page: &str, series: &str) -> f64 {
 fn a_scrape_over_http_has_every_reason_and_nobody_s_address() {
     let Some(lab) = Lab::new("a_scrape_over_http_has_every_reason_and_nobody_s_address") else { return };
     lab.write("'tcp/9000', 'udp/9000'", &format!("mode = 'enforce'\nmetrics = '{METRICS}'\n"));
-    let guard = lab.launch(lab.from_file());
+    let guard = lab.launch(lab.by_file());
     guard.ban(SUSPECT4, 600_000, types::Offence::Replay);
     assert_eq!(lab.line4().send(3), 0);
     let (status, head, page) = lab.http("GET /metrics HTTP/1.1\r\nHost: guard\r\n\r\n");
@@ -150,7 +150,7 @@ fn promtool(page: &str) {
 fn a_slow_or_greedy_scraper_keeps_nobody_out() {
     let Some(lab) = Lab::new("a_slow_or_greedy_scraper_keeps_nobody_out") else { return };
     lab.write("'tcp/9000', 'udp/9000'", &format!("metrics = '{METRICS}'\n"));
-    let guard = lab.launch(lab.from_file());
+    let guard = lab.launch(lab.by_file());
     let limit = guard::kernel::scrape::CONNECTIONS_MAX;
     let silent: Vec<TcpStream> = (0..limit).map(|_| lab.inside.inside(|| TcpStream::connect(METRICS).unwrap())).collect();
     let mut further = lab.inside.inside(|| TcpStream::connect(METRICS).unwrap());
@@ -175,7 +175,7 @@ fn a_watched_file_bans_and_lifts() {
     fs::write(&path, "192.0.2.1 # somebody\n").unwrap();
     let ban_files = format!("mode = 'enforce'\n[[ban_files]]\npath = '{}'\nttl = '10m'\nas = 'list'\n", path.display());
     lab.write("'tcp/9000', 'udp/9000'", &ban_files);
-    let guard = lab.launch(lab.from_file());
+    let guard = lab.launch(lab.by_file());
     let bans = || match guard.ask(&Request::Bans {}) {
         Response::Bans { bans } => bans,
         other => panic!("{other:?}"),
@@ -200,7 +200,7 @@ fn a_watched_file_bans_and_lifts() {
 fn a_reload_under_traffic_takes_all_and_loses_nothing() {
     let Some(lab) = Lab::new("a_reload_under_traffic_takes_all_and_loses_nothing") else { return };
     lab.write("'udp/9000'", "");
-    let guard = lab.launch(lab.from_file());
+    let guard = lab.launch(lab.by_file());
     let program = lab.program_id();
     let before = guard.stats();
     let stop = AtomicBool::new(false);
@@ -239,7 +239,7 @@ fn a_reload_under_traffic_takes_all_and_loses_nothing() {
 fn what_a_reload_changes_holds_from_the_next_packet_on() {
     let Some(lab) = Lab::new("what_a_reload_changes_holds_from_the_next_packet_on") else { return };
     lab.write("'udp/9001'", "mode = 'enforce'\n");
-    let mut guard = lab.launch(lab.from_file());
+    let mut guard = lab.launch(lab.by_file());
     guard.ban(SUSPECT4, 600_000, types::Offence::Manual);
     let mut line = lab.line4();
     assert_eq!(line.send(2), 2, "9000 is not protected yet");
@@ -263,7 +263,7 @@ fn what_a_reload_changes_holds_from_the_next_packet_on() {
 fn a_reload_that_cannot_be_whole_is_nothing() {
     let Some(lab) = Lab::new("a_reload_that_cannot_be_whole_is_nothing") else { return };
     lab.write("'udp/9000'", "mode = 'shadow'\n");
-    let guard = lab.launch(lab.from_file());
+    let guard = lab.launch(lab.by_file());
     let before = guard.stats();
     let budgets = || guard.ask(&Request::Budgets {});
     let old = budgets();
@@ -293,7 +293,7 @@ fn the_service_manager_is_told() {
     let path = lab.folder.path().join("notify");
     let manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
     manager.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut command = lab.from_file();
+    let mut command = lab.by_file();
     command.env("NOTIFY_SOCKET", &path);
     let mut guard = lab.launch(command);
     let next = || {
@@ -312,7 +312,7 @@ fn the_service_manager_is_told() {
 fn a_group_may_write_and_others_may_not() {
     let Some(lab) = Lab::new("a_group_may_write_and_others_may_not") else { return };
     lab.write("'udp/9000'", "allow_group = [54321]\n");
-    let _guard = lab.launch(lab.from_file());
+    let _guard = lab.launch(lab.by_file());
     // The folder of a test is its owner's alone.
     fs::set_permissions(lab.folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let ban = |groups: &str| {
@@ -327,4 +327,58 @@ fn a_group_may_write_and_others_may_not() {
     assert!(String::from_utf8_lossy(&refused.stderr).contains("uid 54322 may not"), "{refused:?}");
     let taken = ban("54320,54321");
     assert!(taken.status.success(), "{taken:?}");
+}
+
+#[test]
+fn top_prints_a_frame_of_a_real_guard() {
+    let Some(lab) = Lab::new("top_prints_a_frame_of_a_real_guard") else { return };
+    lab.write("'tcp/9000', 'udp/9000'", "mode = 'enforce'\nevent_shift = 0\n");
+    let guard = lab.launch(lab.by_file());
+    guard.ban(SUSPECT4, 600_000, types::Offence::Replay);
+    guard.ask(&crate::support::flow(MARKER4, 4001, guard::FlowKind::Known, "peer-of-ours"));
+    let stop = AtomicBool::new(false);
+    let output = std::thread::scope(|scope| {
+        let traffic = scope.spawn(|| {
+            let mut line = lab.line4();
+            while !stop.load(SeqCst) {
+                assert_eq!(line.send(10), 0);
+            }
+        });
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ebpf-guard"));
+        let output =
+            command.args(["top", "--once", "--width", "120", "--height", "40", "--socket"]).arg(lab.socket()).output().unwrap();
+        stop.store(true, SeqCst);
+        traffic.join().unwrap();
+        output
+    });
+    let frame = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(frame.lines().count(), 40);
+    for part in ["ENFORCE", INTERFACE, "XDP native", "tcp/9000 udp/9000", "banned_replay", SUSPECT4, "100 %", "peer-of-ours"] {
+        assert!(frame.contains(part), "no {part} in\n{frame}");
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ebpf-guard"));
+    let refused = command.args(["top", "--socket"]).arg(lab.socket()).env("TERM", "dumb").output().unwrap();
+    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("top --once"));
+}
+
+#[test]
+fn the_unit_file_is_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let units = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/systemd");
+    let mut command = Command::new("systemd-analyze");
+    command.arg("verify");
+    for name in ["ebpf-guard.service", "run-ebpfguard-bpf.mount"] {
+        // The binary is not installed here: any program in its place.
+        let text = fs::read_to_string(units.join(name)).unwrap().replace("/usr/bin/ebpf-guard", "/bin/true");
+        fs::write(folder.path().join(name), text).unwrap();
+        command.arg(folder.path().join(name));
+    }
+    match command.output() {
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success() && said.is_empty(), "{said}");
+        }
+        Err(error) => eprintln!("skipped (1): systemd-analyze verify: {error}"),
+    }
 }
