@@ -1,3 +1,5 @@
+//! The file, the flags, and what is wrong with them.
+
 use super::*;
 use clap::Parser;
 use kernel_shared::control::Mode;

@@ -1,3 +1,5 @@
+//! Frames of a state, as text.
+
 use super::{
     state::{Action, Key, SOURCES_MAX, State},
     view,

@@ -38,8 +38,9 @@ pub fn draw(frame: &mut Frame, state: &State) {
     frame.render_widget(header(state, head.width), head);
     if area.width >= WHOLE.0 && area.height >= WHOLE.1 {
         let [upper, lower] = Layout::vertical([Constraint::Percentage(55), Constraint::Percentage(45)]).areas(body);
-        let halves = |area| Layout::horizontal([Constraint::Percentage(60), Constraint::Percentage(40)]).areas::<2>(area);
-        let ([verdicts, sources], [peers, bans]) = (halves(upper), halves(lower));
+        let halves =
+            |area, left| Layout::horizontal([Constraint::Percentage(left), Constraint::Percentage(100 - left)]).areas::<2>(area);
+        let ([verdicts, sources], [peers, bans]) = (halves(upper, 60), halves(lower, 50));
         [verdicts, sources, peers, bans].into_iter().enumerate().for_each(|(pane, area)| draw_pane(frame, state, pane, area));
     } else {
         draw_pane(frame, state, state.pane, body);
@@ -223,9 +224,9 @@ fn peers(state: &State, room: usize) -> (Table<'static>, usize) {
         ])
     };
     let rows: Vec<Row> = state.peers.iter().take(room).map(row).collect();
-    let numbers = Constraint::Length(9);
+    let numbers = Constraint::Length(8);
     let widths = [Constraint::Min(14), Constraint::Length(5), numbers, numbers, numbers, numbers];
-    let names = ["peer", "flows", "packets/s", "bytes/s", "drops/s", "drops"];
+    let names = ["peer", "flows", "pkts/s", "bytes/s", "drops/s", "drops"];
     (Table::new(rows, widths).header(head(names, &[1, 2, 3, 4, 5])), state.peers.len())
 }
 

@@ -1,3 +1,5 @@
+//! Watched files against a sink that remembers.
+
 use super::*;
 use std::fs;
 
