@@ -65,6 +65,10 @@ pub struct Peer {
     pub drop_rate: f64,
     /// All of them.
     pub dropped: u64,
+    /// Smoothed round-trip time, µs; `None`: not visible.
+    pub rtt_us: Option<u64>,
+    /// Segments sent again; `None`: not visible.
+    pub retransmits: Option<String>,
 }
 
 /// A key that means something.

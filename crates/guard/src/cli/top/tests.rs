@@ -48,6 +48,8 @@ fn stats(passed: u64, dropped: u64, packets: u64) -> Stats {
         latency_tcp: LatencyInfo::default(),
         latency_udp: LatencyInfo::default(),
         egress: None,
+        probes: BTreeMap::new(),
+        kernel_drops: BTreeMap::new(),
         rows: vec![RowInfo {
             row: 7,
             generation: 1,
@@ -57,6 +59,8 @@ fn stats(passed: u64, dropped: u64, packets: u64) -> Stats {
             bytes: packets * 100,
             dropped: 4,
             would_drop: 0,
+            endpoints: vec![],
+            tcp: None,
         }],
     }
 }
@@ -123,7 +127,7 @@ fn a_small_screen_shows_one_pane() {
     state.press(Key::Next);
     let peers = frame(&state, 80, 24);
     let peer = line(&peers, "validator-3");
-    assert!(peer.contains("20") && peer.contains("2000"), "{peer}");
+    assert!(peer.contains("20") && peer.contains("2000") && peer.contains("not visible"), "{peer}");
     state.press(Key::Next);
     let bans = frame(&state, 80, 24);
     assert!(line(&bans, "198.51.100.7/32").contains("45 s") && line(&bans, "203.0.113.0/24").contains("2h 00m"), "{bans}");

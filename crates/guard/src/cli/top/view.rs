@@ -221,13 +221,16 @@ fn peers(state: &State, room: usize) -> (Table<'static>, usize) {
             right_cell(number(peer.bytes_rate)),
             right_cell(number(peer.drop_rate)).style(drops),
             right_cell(number(peer.dropped as f64)).style(drops),
+            right_cell(peer.rtt_us.map_or("not visible".to_string(), |us| format!("{:.1} ms", us as f64 / 1e3))),
+            right_cell(peer.retransmits.clone().unwrap_or("-".to_string())),
         ])
     };
     let rows: Vec<Row> = state.peers.iter().take(room).map(row).collect();
     let numbers = Constraint::Length(8);
-    let widths = [Constraint::Min(14), Constraint::Length(5), numbers, numbers, numbers, numbers];
-    let names = ["peer", "flows", "pkts/s", "bytes/s", "drops/s", "drops"];
-    (Table::new(rows, widths).header(head(names, &[1, 2, 3, 4, 5])), state.peers.len())
+    let (rtt, again) = (Constraint::Length(11), Constraint::Length(7));
+    let widths = [Constraint::Min(12), Constraint::Length(5), numbers, numbers, numbers, numbers, rtt, again];
+    let names = ["peer", "flows", "pkts/s", "bytes/s", "drops/s", "drops", "rtt", "retrans"];
+    (Table::new(rows, widths).header(head(names, &[1, 2, 3, 4, 5, 6, 7])), state.peers.len())
 }
 
 fn bans(state: &State, room: usize) -> (Table<'static>, usize) {
