@@ -61,6 +61,7 @@ fn stats(passed: u64, dropped: u64, packets: u64) -> Stats {
             would_drop: 0,
             endpoints: vec![],
             tcp: None,
+            latency: vec![],
         }],
     }
 }
