@@ -2,13 +2,13 @@
 
 use crate::{
     Maps, ReaderError,
-    protocol::{EventInfo, LINE_BYTES_MAX, MapInfo, Request, Response},
+    protocol::{EventInfo, LINE_BYTES_MAX, ListInfo, MapInfo, Request, Response},
 };
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use std::{
     collections::VecDeque,
-    io::{self, IoSliceMut, Write},
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    io::{self, IoSlice, IoSliceMut, Write},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     os::unix::net::UnixStream,
     path::Path,
     time::Duration,
@@ -85,6 +85,25 @@ impl Client {
         match serde_json::from_slice(&self.line()?)? {
             Response::Error { code, message } => Err(ClientError::Refused { code, message }),
             response => Ok(response),
+        }
+    }
+
+    /// Loads a list from a file or pipe, which the guard reads itself. Waits until the list is in force.
+    pub fn load_list(&mut self, request: &Request, text: BorrowedFd<'_>) -> Result<ListInfo, ClientError> {
+        let mut line = serde_json::to_vec(request)?;
+        line.push(b'\n');
+        let descriptors = [text.as_raw_fd()];
+        let rights = [ControlMessage::ScmRights(&descriptors)];
+        let sent = sendmsg::<()>(self.stream.as_raw_fd(), &[IoSlice::new(&line)], &rights, MsgFlags::MSG_NOSIGNAL, None);
+        let sent = sent.map_err(io::Error::from)?;
+        self.stream.write_all(line.get(sent..).unwrap_or_default())?;
+        self.set_timeout(None)?;
+        let answer = serde_json::from_slice(&self.line()?)?;
+        self.set_timeout(Some(ANSWER_TIMEOUT))?;
+        match answer {
+            Response::Listed { list } => Ok(list),
+            Response::Error { code, message } => Err(ClientError::Refused { code, message }),
+            _ => Err(ClientError::Unexpected),
         }
     }
 

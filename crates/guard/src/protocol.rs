@@ -107,7 +107,28 @@ pub enum Request {
         /// Free text for people.
         #[serde(default)]
         note: String,
+        /// Twice as long for each ban in a row that this prefix had within a day of the end of the last, at most [`BAN_TTL_MS_MAX`].
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        escalate: bool,
     },
+    /// *Write.* Put a list of prefixes in force, in the place of the one with this name. Its text is read from a descriptor that comes
+    /// beside the request (SCM_RIGHTS).
+    ListLoad {
+        /// Its name: letters, digits, `-`, `_`, `.`, at most 32.
+        name: String,
+        /// How long, ms: 1 to [`BAN_TTL_MS_MAX`].
+        ttl_ms: u64,
+        /// Leave lines out that are no prefix, instead of refusing the list.
+        #[serde(default)]
+        skip_bad: bool,
+    },
+    /// *Write.* Take a list away.
+    ListDrop {
+        /// Its name.
+        name: String,
+    },
+    /// The lists in force.
+    Lists {},
     /// *Write.* End a ban.
     Unban {
         /// Address, or address/length, as it was banned.
@@ -191,7 +212,15 @@ pub enum Request {
 impl Request {
     /// Whether it needs root or an allowed uid.
     pub const fn is_write(&self) -> bool {
-        !matches!(self, Request::Status {} | Request::Stats {} | Request::Bans {} | Request::Budgets {} | Request::Events {})
+        !matches!(
+            self,
+            Request::Status {}
+                | Request::Stats {}
+                | Request::Bans {}
+                | Request::Lists {}
+                | Request::Budgets {}
+                | Request::Events {}
+        )
     }
 }
 
@@ -228,8 +257,31 @@ pub struct BanInfo {
     pub until_unix_ms: u64,
     /// Packets that met it.
     pub hits: u64,
-    /// Free text (lost if the guard was killed since).
+    /// Free text: the evidence.
     pub note: String,
+}
+
+/// One list of prefixes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListInfo {
+    /// Its name.
+    pub name: String,
+    /// Prefixes, as they were read; those that overlap count each.
+    pub prefixes: u64,
+    /// Since when, Unix ms.
+    pub since_unix_ms: u64,
+    /// Until when, Unix ms.
+    pub until_unix_ms: u64,
+    /// Packets that met it.
+    pub hits: u64,
+    /// Lines left out, because they were no prefix.
+    pub skipped: u64,
+    /// Numbers of the first twenty of them.
+    pub skipped_lines: Vec<u64>,
+    /// Prefixes that touched the floor: what of them is floor is not banned.
+    pub floor_cut: u64,
+    /// Kernel memory, bytes.
+    pub bytes: u64,
 }
 
 /// One budget of strangers.
@@ -462,6 +514,16 @@ pub enum Response {
     },
     /// To `status` and `stats`.
     Stats(Box<Stats>),
+    /// To `list_load`: the list as it is now in force.
+    Listed {
+        /// The list.
+        list: ListInfo,
+    },
+    /// To `lists`.
+    Lists {
+        /// By slot.
+        lists: Vec<ListInfo>,
+    },
     /// To `bans`.
     Bans {
         /// In the order of addresses.
@@ -529,6 +591,7 @@ mod tests {
                 ttl_ms: 60000,
                 offence: Offence::BadSignature,
                 note: String::new(),
+                escalate: false,
             },
         );
         check(

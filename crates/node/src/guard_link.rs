@@ -279,7 +279,7 @@ impl Worker {
             Action::Ban { address, ttl_ms, offence } => {
                 tracing::info!(%address, %offence, ttl_ms, detail, "ban");
                 let note: String = detail.chars().take(NOTE_BYTES_MAX / 4).collect();
-                self.ask(&Request::Ban { address: Prefix::host(address), ttl_ms, offence, note });
+                self.ask(&Request::Ban { address: Prefix::host(address), ttl_ms, offence, note, escalate: false });
                 peer.into_iter().for_each(|peer| self.streams.disconnect(peer));
             }
         }

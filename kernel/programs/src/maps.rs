@@ -2,13 +2,16 @@
 
 use aya_ebpf::{
     helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns, r#generated::bpf_jiffies64},
-    macros::map,
+    btf_maps,
+    macros::{btf_map, map},
     maps::{Array, HashMap, LpmTrie, RingBuf, lpm_trie::Key},
 };
-use kernel_shared::{Tables, Word, abi::*, bucket::Bucket, control, latency, strangers};
+use kernel_shared::{Tables, Word, abi::*, bucket::Bucket, control, latency, list, strangers};
 
 /// User space may map the array's memory (`BPF_F_MMAPABLE`).
 const MMAPABLE: u32 = 1 << 10;
+/// An inner map may have another size than the one that the program was loaded with (`BPF_F_INNER_MAP`).
+const INNER_MAP: u32 = 1 << 12;
 /// `BPF_RB_NO_WAKEUP`: the guard polls; a wake-up per event costs more than the event.
 const NO_WAKEUP: u64 = 1;
 
@@ -32,6 +35,10 @@ static BANS6: HashMap<u64, BanValue> = HashMap::with_max_entries(BANS_MAX, 0);
 static RANGES4: LpmTrie<u32, BanValue> = LpmTrie::with_max_entries(RANGES_MAX, 0);
 #[map]
 static RANGES6: LpmTrie<[u64; 2], BanValue> = LpmTrie::with_max_entries(RANGES_MAX, 0);
+/// An array whose size the guard chooses anew for each list.
+type List = btf_maps::Array<u64, 1, { (INNER_MAP | MMAPABLE) as usize }>;
+#[btf_map]
+static LISTS: btf_maps::ArrayOfMaps<List, { LISTS_MAX as usize }> = btf_maps::ArrayOfMaps::new();
 #[map]
 static HOSTS: Array<Word> = Array::with_max_entries(HOST_WORDS, MMAPABLE);
 #[map]
@@ -130,6 +137,19 @@ impl Tables for Kernel {
         RANGES6.get(Key::new(128, address))
     }
     #[inline(always)]
+    fn list_word(&self, slot: u32, index: u32) -> Option<&Word> {
+        // SAFETY: `Word` is a `u64` in memory, and stays for as long as the program runs: a list that is taken out is freed later.
+        LISTS.get_value(slot, &index).map(|word| unsafe { &*core::ptr::from_ref(word).cast::<Word>() })
+    }
+    #[inline(always)]
+    fn listed4(&self, number: u32, now: u64) -> bool {
+        list_holds4(number, now) != 0
+    }
+    #[inline(always)]
+    fn listed6(&self, number: u64, now: u64) -> bool {
+        list_holds6(number, now) != 0
+    }
+    #[inline(always)]
     fn host_bits(&self, index: u32) -> u64 {
         word(&HOSTS, index)
     }
@@ -170,6 +190,20 @@ impl Tables for Kernel {
     fn stamp(&self, index: u32) -> Option<&latency::Stamp> {
         STAMPS.get(index)
     }
+}
+
+/// Global, so that the verifier walks the search once, and not once for each path that leads to it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn list_holds4(number: u32, now: u64) -> u32 {
+    list::listed4(number, now, &Kernel) as u32
+}
+
+/// As [`list_holds4`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn list_holds6(number: u64, now: u64) -> u32 {
+    list::listed6(number, now, &Kernel) as u32
 }
 
 /// Sends an event; false when the ring is full.

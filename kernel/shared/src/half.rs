@@ -15,6 +15,8 @@ pub(crate) trait Half: Copy {
     fn suspicious<T: Tables>(tables: &T, address: Self) -> bool;
     fn exact<T: Tables>(tables: &T, address: Self) -> Option<&BanValue>;
     fn range<T: Tables>(tables: &T, address: Self) -> Option<&BanValue>;
+    /// Whether a list holds the address; its hit is counted.
+    fn listed<T: Tables>(tables: &T, address: Self, now: u64) -> bool;
     /// Whether the address may have flows or a validator's budget; false is a proof that it has none.
     fn hosted<T: Tables>(tables: &T, address: Self) -> bool;
     /// The budgets of a validator's address.
@@ -43,6 +45,10 @@ impl Half for u32 {
     #[inline(always)]
     fn range<T: Tables>(tables: &T, address: u32) -> Option<&BanValue> {
         tables.range4(address)
+    }
+    #[inline(always)]
+    fn listed<T: Tables>(tables: &T, address: u32, now: u64) -> bool {
+        tables.listed4(u32::from_be(address), now)
     }
     #[inline(always)]
     fn hosted<T: Tables>(tables: &T, address: u32) -> bool {
@@ -84,6 +90,10 @@ impl Half for [u64; 2] {
     #[inline(always)]
     fn range<T: Tables>(tables: &T, address: [u64; 2]) -> Option<&BanValue> {
         tables.range6(address)
+    }
+    #[inline(always)]
+    fn listed<T: Tables>(tables: &T, address: [u64; 2], now: u64) -> bool {
+        tables.listed6(u64::from_be(address[0]), now)
     }
     #[inline(always)]
     fn hosted<T: Tables>(tables: &T, address: [u64; 2]) -> bool {

@@ -21,6 +21,7 @@ mod half;
 #[cfg(any(test, feature = "model"))]
 pub mod invariants;
 pub mod latency;
+pub mod list;
 #[cfg(any(test, feature = "model"))]
 pub mod model;
 mod packet;

@@ -32,6 +32,7 @@ pub struct Model {
     bans6: BTreeMap<u64, BanValue>,
     ranges4: BTreeMap<Range4, BanValue>,
     ranges6: BTreeMap<Range6, BanValue>,
+    lists: Vec<Vec<Word>>,
     counters: Vec<CounterCell>,
     rows: Vec<RowCell>,
     latency: Vec<LatencyCell>,
@@ -62,6 +63,7 @@ impl Default for Model {
             bans6: BTreeMap::new(),
             ranges4: BTreeMap::new(),
             ranges6: BTreeMap::new(),
+            lists: (0..LISTS_MAX).map(|_| Vec::new()).collect(),
             counters: cells(COUNTER_SLOTS),
             rows: cells(ROWS_MAX),
             latency: cells(2 * LATENCY_BUCKETS),
@@ -157,6 +159,17 @@ impl Model {
         self.ranges6.insert(range, value);
     }
 
+    /// Puts a list into a slot; the bits in front of it are the caller's ([`Model::suspect_all`]).
+    pub fn set_list(&mut self, slot: u32, words: impl IntoIterator<Item = u64>) {
+        self.lists[slot as usize] = words.into_iter().map(Word::new).collect();
+    }
+
+    /// Sets every bit in front of the bans: the tables behind decide alone.
+    pub fn suspect_all(&mut self) {
+        self.bits4.fill(u64::MAX);
+        self.bits6.fill(u64::MAX);
+    }
+
     /// Hits of an exact v4 ban.
     pub fn hits4(&self, address: u32) -> Option<u64> {
         self.bans4.get(&address).map(|ban| ban.hits.load())
@@ -225,6 +238,9 @@ impl Tables for Model {
         let holding =
             self.ranges6.iter().filter(|(range, _)| holds(u128::from_be_bytes(range.address), range.length, address, 128));
         holding.max_by_key(|(range, _)| range.length).map(|(_, ban)| ban)
+    }
+    fn list_word(&self, slot: u32, index: u32) -> Option<&Word> {
+        self.lists.get(slot as usize)?.get(index as usize)
     }
     fn host_bits(&self, word: u32) -> u64 {
         self.hosts.get(word as usize).copied().unwrap_or(0)

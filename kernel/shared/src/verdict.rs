@@ -4,7 +4,7 @@
 //! 1. Not a protected port, or no readable port: pass. SSH, ARP, neighbour discovery, path-MTU errors: never touched.
 //! 2. First fragment to a protected port: drop.
 //! 3. Floor flow: its own budget, and no ban reaches it.
-//! 4. Ban: bitmap, then the exact hash, then the ranges; expiry checked here.
+//! 4. Ban: bitmap, then the exact hash, the ranges, the lists; expiry checked here.
 //! 5. Known or dialing flow: its own budget, pass.
 //! 6. Stateless sanity, of strangers only: flags, ports, addresses, lengths that no honest sender makes ([`crate::sanity`]).
 //! 7. Budgets of strangers, and apart from them of validators' addresses outside their flows ([`crate::strangers`]).
@@ -20,9 +20,11 @@ use crate::{
     control::{Config, WORD_BEAT_DEADLINE, WORD_CONFIG},
     half::Half,
     latency::Stamp,
+    list,
     packet::{self, IpHeader, Packet, Parsed},
     reason::Reason,
     sanity, strangers,
+    word::Word,
 };
 
 /// The maps, as the verdict sees them. In the kernel these are BPF maps; natively, a model of them.
@@ -51,6 +53,24 @@ pub trait Tables {
     fn range4(&self, address: u32) -> Option<&BanValue>;
     /// The longest banned v6 range that holds the address.
     fn range6(&self, address: [u64; 2]) -> Option<&BanValue>;
+    /// A word of the list in a slot (0 to [`crate::abi::LISTS_MAX`] - 1).
+    fn list_word(&self, slot: u32, index: u32) -> Option<&Word>;
+    /// [`list::listed4`] over these tables; the kernel's are asked through a function that the verifier walks once.
+    #[inline(always)]
+    fn listed4(&self, number: u32, now: u64) -> bool
+    where
+        Self: Sized,
+    {
+        list::listed4(number, now, self)
+    }
+    /// [`list::listed6`] over these tables.
+    #[inline(always)]
+    fn listed6(&self, number: u64, now: u64) -> bool
+    where
+        Self: Sized,
+    {
+        list::listed6(number, now, self)
+    }
     /// A word of the bitmap of hosts that have flows or a validator's budget.
     fn host_bits(&self, word: u32) -> u64;
     /// The budgets of a validator's v4 address.
@@ -221,11 +241,14 @@ fn decide<A: Half, P: Packet + ?Sized, T: Tables>(packet: &P, header: &IpHeader<
         return budget(verdict, flow, Reason::Floor, now);
     }
     // 4. Bans.
-    if A::suspicious(tables, header.source)
-        && let Some(ban) = banned(header.source, now, tables)
-    {
-        ban.hits.add(1);
-        return verdict.ended(Reason::banned(ban.offence), Reason::Stranger, true);
+    if A::suspicious(tables, header.source) {
+        if let Some(ban) = banned(header.source, now, tables) {
+            ban.hits.add(1);
+            return verdict.ended(Reason::banned(ban.offence), Reason::Stranger, true);
+        }
+        if A::listed(tables, header.source, now) {
+            return verdict.ended(Reason::BannedList, Reason::Stranger, true);
+        }
     }
     // 5. Known and dialing flows.
     if let Some(flow) = flow {

@@ -149,6 +149,7 @@ impl Network {
         option("--iface", fabric::INTERFACE.into());
         option("--instance", member.place.name.clone().into());
         option("--bpffs", bpffs.into());
+        option("--state", member.place.home.join("guard").into());
         option("--socket", socket.into());
         option("--protect", format!("tcp/{P2P_PORT},quic/{P2P_PORT}").into());
         option("--mode", "enforce".into());

@@ -6,14 +6,25 @@ use crate::{
     scrape,
 };
 use anyhow::Context;
-use guard::kernel::{bpffs, budgets, clock::Clock, flows::Budget as Rate, load, sys, tables};
+use guard::kernel::{
+    bans::Bans,
+    bpffs, budgets,
+    clock::Clock,
+    flows::Budget as Rate,
+    lists::{Lists, Ready, compile},
+    load, sys, tables,
+};
 use kernel_shared::{
     abi::{BANS_MAX, BanValue, RANGES_MAX, Range4, UDP},
     ban::bit4,
     control::{Config, Mode, WORD_CONFIG},
     strangers::Budget,
 };
-use std::os::fd::{AsFd, BorrowedFd};
+use std::{
+    net::Ipv4Addr,
+    os::fd::{AsFd, BorrowedFd},
+    path::Path,
+};
 
 const PAIRS: usize = 11;
 const REPEATS: u32 = 300_000;
@@ -57,6 +68,16 @@ fn load_bans(tables: &tables::Tables) {
     }
 }
 
+/// A list of 100,000 prefixes, /20 to /32, in the same space.
+fn load_list(tables: &tables::Tables, folder: &Path) {
+    let line = |prefix: peers::Prefix| format!("{}/{}\n", Ipv4Addr::from(prefix.address.to_ne_bytes()), prefix.length);
+    let text: String = peers::prefixes().map(line).collect();
+    let compiled = compile::read(text.as_bytes(), false, &[]).unwrap();
+    let ready = Ready::new(&compiled, "bench", 0).unwrap();
+    let mut bans = Bans::adopt(tables, compile::Bits::default()).unwrap();
+    Lists::default().install(tables, &mut bans, folder, ready, u64::MAX).unwrap();
+}
+
 /// All rows that need no network.
 pub fn measure(report: &mut Report) {
     let folder = tempfile::tempdir().unwrap();
@@ -82,6 +103,7 @@ pub fn measure(report: &mut Report) {
         }
         Err(error) => report.missing("pipeline_over_xdp_filter", &error),
     }
+    load_list(&tables, folder.path());
     load_bans(&tables);
     report.add("spoofed_million_over_constant", "ratio", pairs(spoofed, filter, &frame));
     if let Err(error) = usual_pipelines(report, spoofed, &frame) {

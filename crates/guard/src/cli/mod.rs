@@ -1,6 +1,7 @@
 //! The command line.
 
 mod config;
+mod list;
 mod peers;
 mod reload;
 mod run;
@@ -125,6 +126,9 @@ enum Command {
         /// How long: 500ms, 60s, 10m, 2h, 1d.
         #[arg(long, value_parser = duration::parse)]
         ttl: Duration,
+        /// Twice as long for each ban in a row that it had.
+        #[arg(long)]
+        escalate: bool,
         /// A note for whoever reads the list.
         #[arg(long, default_value = "")]
         note: String,
@@ -140,6 +144,16 @@ enum Command {
     },
     /// List the bans.
     Bans {
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Load or drop a whole list of prefixes.
+    List {
+        #[command(subcommand)]
+        command: list::ListCommand,
+    },
+    /// The lists in force.
+    Lists {
         #[command(flatten)]
         reach: Reach,
     },
@@ -184,13 +198,15 @@ impl Cli {
                 done(&reach, &Request::Budget { name, rate, burst, for_ms })
             }
             Command::TestRun { packet, reach } => show::response(&reach.client()?.ask(&Request::TestRun { packet })?, reach.json),
-            Command::Ban { address, ttl, note, reach } => {
+            Command::Ban { address, ttl, note, escalate, reach } => {
                 let ttl_ms = ttl.as_millis().min(u64::MAX as u128) as u64;
-                let request = Request::Ban { address, ttl_ms, offence: Offence::Manual, note };
+                let request = Request::Ban { address, ttl_ms, offence: Offence::Manual, note, escalate };
                 show::response(&reach.client()?.ask(&request)?, reach.json)
             }
             Command::Unban { address, reach } => done(&reach, &Request::Unban { address }),
             Command::Bans { reach } => show::response(&reach.client()?.ask(&Request::Bans {})?, reach.json),
+            Command::List { command } => command.run(),
+            Command::Lists { reach } => show::response(&reach.client()?.ask(&Request::Lists {})?, reach.json),
             Command::Detach { instance, bpffs, reach } => detach(&reach, &instance, &bpffs),
             Command::Top(top) => top.run(),
             Command::Events { reach } => events(&reach),

@@ -27,7 +27,8 @@ impl Lists<'_> {
 
 impl Sink for Lists<'_> {
     fn ban(&mut self, address: Prefix, ttl_ms: u64, offence: Offence, note: &str) -> Result<(), String> {
-        self.ask(&Request::Ban { address, ttl_ms, offence, note: note.to_string() }).map_err(|(_, message)| message)
+        self.ask(&Request::Ban { address, ttl_ms, offence, note: note.to_string(), escalate: false })
+            .map_err(|(_, message)| message)
     }
 
     fn lift(&mut self, address: Prefix) -> Result<(), String> {

@@ -59,6 +59,9 @@ pub struct Run {
     /// Directory of pins; a bpf file system is mounted if there is none. Default: /sys/fs/bpf/ebpf-guard.
     #[arg(long)]
     pub bpffs: Option<PathBuf>,
+    /// Directory that keeps bans and lists over restarts and reboots; each instance has its own in it. Default: /var/lib/ebpf-guard.
+    #[arg(long)]
+    pub state: Option<PathBuf>,
     /// Users beside root, by number or name, that may ban, announce flows and switch modes.
     #[arg(long, value_delimiter = ',', value_parser = values::user)]
     pub allow_uid: Vec<u32>,
@@ -148,6 +151,7 @@ impl Run {
             access: RwLock::new(settings.access.clone()),
             reload: reload::reloader(self, settings.clone(), watcher.clone()),
             stop: AtomicBool::new(false),
+            loading: Mutex::new(()),
             connections: AtomicUsize::new(0),
         });
         let of_server = shared.clone();
@@ -171,9 +175,12 @@ impl Run {
             if housekept.elapsed() >= HOUSEKEEPING_EVERY {
                 housekept = Instant::now();
                 housekeep(&shared, &watcher);
+                save(&shared);
             }
         }
         tell(&[NotifyState::Stopping]);
+        shared.guard.lock().unwrap_or_else(PoisonError::into_inner).touch_all();
+        save(&shared);
         if let Err(error) = shared.guard.lock().unwrap_or_else(PoisonError::into_inner).farewell() {
             tracing::error!(%error, "a budget was not given back");
         }
@@ -198,6 +205,21 @@ fn tell(state: &[NotifyState]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::debug!(%error, "the service manager can't be told");
     }
+}
+
+/// Writes what has changed, without the guard's lock. What can't be written is tried again, and said each time.
+fn save(shared: &server::Shared) {
+    let snapshot = shared.guard.lock().unwrap_or_else(PoisonError::into_inner).snapshot();
+    let error = match snapshot {
+        Ok(None) => return,
+        Ok(Some((state, snapshot))) => match snapshot.write(&state) {
+            Ok(()) => return,
+            Err(error) => anyhow::Error::from(error),
+        },
+        Err(error) => error.into(),
+    };
+    tracing::error!(error = format!("{error:#}"), "bans and lists can't be saved");
+    shared.guard.lock().unwrap_or_else(PoisonError::into_inner).touch_all();
 }
 
 fn announce(guard: &mut Guard) {

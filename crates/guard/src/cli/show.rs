@@ -4,7 +4,7 @@ use super::config::Settings;
 use guard::{
     Response,
     kernel::ports,
-    protocol::{EventInfo, LatencyInfo, Stats},
+    protocol::{EventInfo, LatencyInfo, ListInfo, Stats},
 };
 use kernel_shared::control::Mode;
 use std::{
@@ -30,6 +30,19 @@ pub fn response(response: &Response, json: bool) -> anyhow::Result<()> {
                 let seconds = ban.until_unix_ms.saturating_sub(guard::kernel::clock::unix_ms()).div_ceil(1000);
                 let address = ban.address.to_string();
                 writeln!(out, "{address:<44} {:<14} {seconds:>6} s {:>10}  {}", ban.offence.as_str(), ban.hits, ban.note)?;
+            }
+        }
+        Response::Listed { list } => {
+            let seconds = list.until_unix_ms.saturating_sub(guard::kernel::clock::unix_ms()).div_ceil(1000);
+            writeln!(out, "{}: {} prefixes for {seconds} s", list.name, list.prefixes)?;
+            left_out(&mut out, list)?;
+        }
+        Response::Lists { lists } => {
+            writeln!(out, "{:<32} {:>9} {:>10} {:>12}", "list", "prefixes", "ends in", "hits")?;
+            for list in lists {
+                let seconds = list.until_unix_ms.saturating_sub(guard::kernel::clock::unix_ms()).div_ceil(1000);
+                writeln!(out, "{:<32} {:>9} {seconds:>8} s {:>12}", list.name, list.prefixes, list.hits)?;
+                left_out(&mut out, list)?;
             }
         }
         Response::Budgets { budgets } => {
@@ -79,6 +92,17 @@ pub fn settings(settings: &Settings) -> anyhow::Result<()> {
     for file in ban_files {
         let missing = if file.path.exists() { "" } else { " (not there yet)" };
         writeln!(out, "ban file   {} as {}, {} s{missing}", file.path.display(), file.offence.as_str(), file.ttl.as_secs())?;
+    }
+    Ok(())
+}
+
+fn left_out(out: &mut impl Write, list: &ListInfo) -> io::Result<()> {
+    if list.skipped > 0 {
+        let lines: Vec<String> = list.skipped_lines.iter().map(u64::to_string).collect();
+        writeln!(out, "  {} lines left out, the first: {}", list.skipped, lines.join(", "))?;
+    }
+    if list.floor_cut > 0 {
+        writeln!(out, "  {} prefixes touch the floor, which was cut out of them", list.floor_cut)?;
     }
     Ok(())
 }

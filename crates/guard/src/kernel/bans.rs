@@ -6,6 +6,8 @@
 
 use super::{
     clock::{self, Clock},
+    lists::compile::Bits,
+    state::SavedBan,
     tables::{TableError, Tables},
 };
 use crate::{
@@ -44,6 +46,8 @@ pub struct Bans {
     records: BTreeMap<Prefix, Record>,
     bits4: BitCounts,
     bits6: BitCounts,
+    /// What the lists want in the same bitmaps.
+    listed: Bits,
 }
 
 /// Where a prefix lives in the kernel.
@@ -73,10 +77,19 @@ fn bits(prefix: &Prefix) -> impl Iterator<Item = Bit> + use<> {
     })
 }
 
+/// The words and masks of the bits `first` to `last` of a bitmap.
+pub fn bits_of_interval(first: u32, last: u32, mut with: impl FnMut(u32, u64)) {
+    for word in first >> 6..=last >> 6 {
+        let from = if word == first >> 6 { first & 63 } else { 0 };
+        let to = if word == last >> 6 { last & 63 } else { 63 };
+        with(word, u64::MAX << from & u64::MAX >> (63 - to));
+    }
+}
+
 impl Bans {
     /// Reads the kernel's tables back after a restart, and makes the bitmaps fit them.
-    pub fn adopt(tables: &Tables) -> Result<Bans, TableError> {
-        let mut bans = Bans::default();
+    pub fn adopt(tables: &Tables, listed: Bits) -> Result<Bans, TableError> {
+        let mut bans = Bans { listed: Bits::default(), ..Bans::default() };
         let record = |value: BanValue| Record {
             offence: u8::try_from(value.offence).ok().and_then(Offence::from_u8).unwrap_or(Offence::Manual),
             since_ms: value.since_ms,
@@ -104,15 +117,25 @@ impl Bans {
                 bans.records.insert(prefix, record(value));
             }
         }
-        let wanted = |counts: &BitCounts| {
-            let mut words: HashMap<u32, u64> = HashMap::new();
-            counts.keys().for_each(|(word, mask)| *words.entry(*word).or_default() |= mask);
+        bans.set_listed(tables, listed);
+        Ok(bans)
+    }
+
+    /// Says what the lists want in the bitmaps: bits that neither they nor a ban want are cleared.
+    pub fn set_listed(&mut self, tables: &Tables, listed: Bits) {
+        let wanted = |counts: &BitCounts, listed: &[u64]| {
+            let mut words = listed.to_vec();
+            for (word, mask) in counts.keys() {
+                if let Some(word) = words.get_mut(*word as usize) {
+                    *word |= mask;
+                }
+            }
             words
         };
-        let (words4, words6) = (wanted(&bans.bits4), wanted(&bans.bits6));
-        tables.bits4.retain(|word| words4.get(&word).copied().unwrap_or(0));
-        tables.bits6.retain(|word| words6.get(&word).copied().unwrap_or(0));
-        Ok(bans)
+        let (words4, words6) = (wanted(&self.bits4, &listed.v4), wanted(&self.bits6, &listed.v6));
+        tables.bits4.replace(|word| words4.get(word as usize).copied().unwrap_or(0));
+        tables.bits6.replace(|word| words6.get(word as usize).copied().unwrap_or(0));
+        self.listed = listed;
     }
 
     /// Bans in force.
@@ -162,6 +185,33 @@ impl Bans {
         let note: String = note.chars().take(TEXT_BYTES_MAX).collect();
         self.records.insert(prefix, Record { offence, since_ms, expiry, note });
         Ok(())
+    }
+
+    /// Bans again what was banned before a restart, with its beginning and its hits.
+    pub fn restore(&mut self, tables: &Tables, saved: &SavedBan, expiry: u64) -> Result<(), TableError> {
+        if too_wide(&saved.address).is_some() || saved.address != saved.address.widened() {
+            return Ok(()); // no guard wrote this
+        }
+        self.insert(tables, saved.address, saved.offence, expiry, &saved.note)?;
+        let value = BanValue::new(saved.offence as u32, expiry, saved.since_unix_ms);
+        value.hits.store(saved.hits);
+        match key(&saved.address) {
+            Key::Exact4(address) => tables.bans4.set(&address, &value, BANS_MAX as usize)?,
+            Key::Exact6(network) => tables.bans6.set(&network, &value, BANS_MAX as usize)?,
+            Key::Range4(range) => tables.ranges4.set(&range, &value, RANGES_MAX as usize)?,
+            Key::Range6(range) => tables.ranges6.set(&range, &value, RANGES_MAX as usize)?,
+        }
+        if let Some(record) = self.records.get_mut(&saved.address) {
+            record.since_ms = saved.since_unix_ms;
+        }
+        Ok(())
+    }
+
+    /// Gives a ban that was adopted its note back.
+    pub fn set_note(&mut self, prefix: &Prefix, note: &str) {
+        if let Some(record) = self.records.get_mut(prefix) {
+            record.note = note.chars().take(TEXT_BYTES_MAX).collect();
+        }
     }
 
     /// Ends a ban; false if there was none.
@@ -229,13 +279,17 @@ impl Bans {
     }
 
     fn release_bits(&mut self, tables: &Tables, prefix: &Prefix) {
-        let (counts, bitmap) = if prefix.is_v6() { (&mut self.bits6, &tables.bits6) } else { (&mut self.bits4, &tables.bits4) };
+        let (counts, bitmap, listed) = match prefix.is_v6() {
+            true => (&mut self.bits6, &tables.bits6, &self.listed.v6),
+            false => (&mut self.bits4, &tables.bits4, &self.listed.v4),
+        };
         for bit in bits(prefix) {
+            let by_list = listed.get(bit.word as usize).is_some_and(|word| word & bit.mask != 0);
             if let Some(count) = counts.get_mut(&(bit.word, bit.mask)) {
                 *count -= 1;
                 if *count == 0 {
                     counts.remove(&(bit.word, bit.mask));
-                    bitmap.write(bit.word, bit.mask, false);
+                    bitmap.write(bit.word, bit.mask, by_list);
                 }
             }
         }

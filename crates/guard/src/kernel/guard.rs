@@ -1,6 +1,8 @@
 //! One running guard: the tables, the link, and the answers to requests.
 
+pub mod listing;
 mod reload;
+pub mod saving;
 mod vitals;
 
 use super::{
@@ -11,10 +13,13 @@ use super::{
     egress::{self, Egress, EgressError, EgressOptions},
     events::Hub,
     flows::{Announcement, Budget, Budgets, FlowError, FlowKey, Flows},
+    lists::Lists,
     load::{self, LoadError},
     netlink, ports,
     probes::{self, Probes},
     squeeze::{self, SqueezeError},
+    state::{State, StateError},
+    strikes::Strikes,
     syn_proxy, sys,
     tables::{self, TableError, Tables},
 };
@@ -67,6 +72,8 @@ pub struct Options {
     pub bpffs: PathBuf,
     /// XDP mode.
     pub xdp: Preference,
+    /// Directory that keeps bans and lists over a reboot; `None` keeps nothing.
+    pub state: Option<PathBuf>,
     /// Ranges that no ban may touch.
     pub floor: Vec<Prefix>,
     /// Age of the last heartbeat at which known flows lapse.
@@ -119,6 +126,9 @@ pub enum GuardError {
     /// The clock can't be read.
     #[error("the kernel's clock can't be read")]
     Clock(#[source] io::Error),
+    /// The directory of state can't be made.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// There is no random salt to be had.
     #[error("the salt of strangers' rows can't be drawn")]
     Salt(#[source] io::Error),
@@ -132,6 +142,7 @@ pub struct Prepared {
     directory: PathBuf,
     present: Option<(u32, String)>,
     group: Option<std::fs::File>,
+    state: Option<State>,
 }
 
 /// A request that was refused.
@@ -184,6 +195,10 @@ pub struct Guard {
     counters: Maps,
     clock: Clock,
     bans: Bans,
+    lists: Lists,
+    strikes: Strikes,
+    state: Option<State>,
+    changed: saving::Changed,
     flows: Flows,
     hub: Arc<Hub>,
     egress: Option<Egress>,
@@ -209,12 +224,13 @@ impl Guard {
         let present = attach::present(&options.interface)?;
         let group = options.cgroup.as_ref().map(|path| egress::open(path)).transpose()?;
         std::fs::create_dir_all(&directory).map_err(failed)?;
-        Ok(Prepared { directory, present, group })
+        let state = options.state.as_deref().map(State::open).transpose()?;
+        Ok(Prepared { directory, present, group, state })
     }
 
     /// Loads or adopts, writes the configuration, attaches. Order: tables are complete before the first packet is judged by them.
     pub fn start(options: Options, prepared: Prepared, hub: Arc<Hub>) -> Result<Guard, GuardError> {
-        let Prepared { directory, present, group } = prepared;
+        let Prepared { directory, present, group, state } = prepared;
         let ifindex = attach::ifindex(&options.interface)?;
         let cpus = load::cpus()?;
         let had_maps = directory.join("CONTROL").exists();
@@ -222,8 +238,16 @@ impl Guard {
         let tables = Tables::open(&directory)?;
         let counters = map_counters(&directory, cpus)?;
         let clock = Clock::new(object.clock.try_clone().map_err(GuardError::Clock)?).map_err(GuardError::Clock)?;
-        let mut bans = Bans::adopt(&tables)?;
+        let mut lists = Lists::adopt(&tables, &directory)?;
+        let mut bans = Bans::adopt(&tables, lists.bits())?;
         let flows = Flows::adopt(&tables, &counters)?;
+        let strikes = match &state {
+            Some(state) => saving::restore(state, had_maps, &tables, &clock, (&mut bans, &mut lists), &directory)?,
+            None => Strikes::default(),
+        };
+        if lists.cut_floor(&tables, &mut bans, &directory, &options.floor)? > 0 {
+            tracing::warn!("lists touched the floor: it was cut out of them");
+        }
         for prefix in bans.prefixes().copied().collect::<Vec<_>>() {
             if options.floor.iter().any(|range| range.overlaps(&prefix)) {
                 tracing::warn!(%prefix, "an adopted ban touches the floor: lifted");
@@ -279,6 +303,10 @@ impl Guard {
             counters,
             clock,
             bans,
+            lists,
+            strikes,
+            state,
+            changed: saving::Changed::default(),
             flows,
             hub,
             egress,
@@ -309,7 +337,12 @@ impl Guard {
         let now = self.clock.now(&self.tables)?;
         squeeze::expire(&self.tables, now)?;
         for prefix in self.bans.expire(&self.tables, now)? {
+            self.changed.bans = true;
             tracing::info!(%prefix, "ban expired");
+        }
+        for name in self.lists.expire(&self.tables, &mut self.bans, &self.directory, now)? {
+            tracing::info!(name, "list expired");
+            self.changed.lists.insert(name);
         }
         self.flows.expire(&self.tables, &self.clock, now)
     }
@@ -320,7 +353,7 @@ impl Guard {
         attach::detach(&self.options.bpffs, &self.options.instance).map(drop)
     }
 
-    /// Answers a request. `Events`, `Reload` and `Shutdown` are the server's business.
+    /// Answers a request. `ListLoad`, `Events`, `Reload` and `Shutdown` are the server's business.
     pub fn answer(&mut self, request: &Request) -> (Response, Descriptors) {
         match self.handle(request) {
             Ok(answer) => answer,
@@ -336,9 +369,14 @@ impl Guard {
                 let now = self.clock.now(&self.tables)?;
                 Response::Bans { bans: self.bans.list(&self.tables, &self.clock, now)? }
             }
-            Request::Ban { address, ttl_ms, offence, note } => self.ban(*address, *ttl_ms, *offence, note)?,
+            Request::Ban { address, ttl_ms, offence, note, escalate } => {
+                self.ban(*address, (*ttl_ms, *escalate), *offence, note)?
+            }
             Request::Unban { address } => match self.bans.remove(&self.tables, &address.widened())? {
-                true => Response::Done {},
+                true => {
+                    self.changed.bans = true;
+                    Response::Done {}
+                }
                 false => return refuse(ErrorCode::NotFound, format!("{} is not banned", address.widened())),
             },
             Request::FlowAdd { protocol, address, port, class, label } => {
@@ -375,7 +413,9 @@ impl Guard {
                 Ok(()) => Response::Done {},
                 Err(error) => return refuse(ErrorCode::Kernel, error.to_string()),
             },
-            Request::Events {} | Request::Shutdown {} | Request::Reload {} => Response::Done {},
+            Request::ListDrop { name } => self.drop_list(name)?,
+            Request::Lists {} => self.show_lists()?,
+            Request::ListLoad { .. } | Request::Events {} | Request::Shutdown {} | Request::Reload {} => Response::Done {},
         };
         Ok((response, Vec::new()))
     }
@@ -495,7 +535,7 @@ impl Guard {
         })
     }
 
-    fn ban(&mut self, address: Prefix, ttl_ms: u64, offence: Offence, note: &str) -> Result<Response, Refusal> {
+    fn ban(&mut self, address: Prefix, (ttl_ms, escalate): (u64, bool), offence: Offence, note: &str) -> Result<Response, Refusal> {
         let prefix = address.widened();
         if ttl_ms == 0 || ttl_ms > BAN_TTL_MS_MAX {
             return refuse(ErrorCode::Limit, format!("a ban lasts 1 to {BAN_TTL_MS_MAX} ms"));
@@ -515,11 +555,14 @@ impl Guard {
                 format!("{prefix} holds the floor flow of '{label}' at {host}: the floor can't be banned"),
             );
         }
-        let now = self.clock.now(&self.tables)?;
+        let (now, now_ms) = (self.clock.now(&self.tables)?, unix_ms());
+        let ttl_ms = if escalate { self.strikes.escalated(&prefix, ttl_ms, BAN_TTL_MS_MAX, now_ms) } else { ttl_ms };
         let expiry = now.saturating_add(self.clock.ticks(ttl_ms));
         self.bans.insert(&self.tables, prefix, offence, expiry, note)?;
         let flows_deleted = self.flows.remove_in(&self.tables, &prefix)?;
-        let until_unix_ms = unix_ms().saturating_add(ttl_ms);
+        let until_unix_ms = now_ms.saturating_add(ttl_ms);
+        self.strikes.count(prefix, until_unix_ms, now_ms);
+        self.changed.bans = true;
         tracing::info!(%prefix, offence = offence.as_str(), ttl_ms, flows_deleted, note, "banned");
         Ok(Response::Banned { address: prefix, until_unix_ms, flows_deleted })
     }

@@ -3,14 +3,15 @@
 use super::{
     access::{Access, Caller},
     events::Hub,
-    guard::Guard,
+    guard::{Guard, listing},
+    incoming::Incoming,
 };
 use crate::protocol::{ErrorCode, LINE_BYTES_MAX, Request, Response};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use std::{
     fs,
     io::{self, BufRead, BufReader, IoSlice, Read, Write},
-    os::fd::{AsRawFd, RawFd},
+    os::fd::{AsRawFd, OwnedFd, RawFd},
     os::unix::{
         fs::PermissionsExt,
         net::{UnixListener, UnixStream},
@@ -43,6 +44,8 @@ pub struct Shared {
     pub reload: Box<Reload>,
     /// Set when a caller asks for the end.
     pub stop: AtomicBool,
+    /// Held while a list is read: one at a time, so that their memory has a limit.
+    pub loading: Mutex<()>,
     /// Connections open.
     pub connections: AtomicUsize,
 }
@@ -89,7 +92,7 @@ pub fn serve(listener: UnixListener, shared: Arc<Shared>) {
 fn converse(stream: &UnixStream, shared: &Shared) -> io::Result<()> {
     stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
     let caller = Caller::of(stream)?;
-    let mut reader = BufReader::new(stream);
+    let mut reader = BufReader::new(Incoming::new(stream));
     loop {
         let mut line = Vec::new();
         let read = reader.by_ref().take(LINE_BYTES_MAX as u64).read_until(b'\n', &mut line)?;
@@ -117,6 +120,11 @@ fn converse(stream: &UnixStream, shared: &Shared) -> io::Result<()> {
             send(stream, &(shared.reload)(shared), &[])?;
             continue;
         }
+        if let Request::ListLoad { name, ttl_ms, skip_bad } = &request {
+            let text = reader.get_mut().take_descriptor();
+            send(stream, &load_list(shared, name, *ttl_ms, *skip_bad, text), &[])?;
+            continue;
+        }
         let (response, descriptors) = shared.guard.lock().unwrap_or_else(PoisonError::into_inner).answer(&request);
         let refused = matches!(response, Response::Error { .. });
         let raw: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
@@ -129,6 +137,18 @@ fn converse(stream: &UnixStream, shared: &Shared) -> io::Result<()> {
 
 fn may_write(shared: &Shared, caller: &Caller) -> bool {
     shared.access.read().unwrap_or_else(PoisonError::into_inner).allows(caller)
+}
+
+/// Reads a list without the guard's lock, and puts it in force under it.
+fn load_list(shared: &Shared, name: &str, ttl_ms: u64, skip_bad: bool, text: Option<OwnedFd>) -> Response {
+    let Ok(_only) = shared.loading.try_lock() else {
+        return refusal(ErrorCode::Limit, "another list is being read; try again when it is in force".to_string());
+    };
+    let floor = shared.guard.lock().unwrap_or_else(PoisonError::into_inner).floor().to_vec();
+    match listing::read(name, ttl_ms, skip_bad, text, &floor) {
+        Ok(prepared) => shared.guard.lock().unwrap_or_else(PoisonError::into_inner).install(prepared),
+        Err(response) => response,
+    }
 }
 
 fn refusal(code: ErrorCode, message: String) -> Response {

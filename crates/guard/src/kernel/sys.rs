@@ -12,6 +12,7 @@ use std::{
     path::Path,
 };
 
+const MAP_CREATE: libc::c_int = 0;
 const MAP_LOOKUP_ELEM: libc::c_int = 1;
 const MAP_UPDATE_ELEM: libc::c_int = 2;
 const MAP_DELETE_ELEM: libc::c_int = 3;
@@ -89,6 +90,43 @@ pub fn keys<K: Plain>(map: BorrowedFd<'_>, max: usize) -> io::Result<Vec<K>> {
         }
     }
     Ok(keys)
+}
+
+#[repr(C)]
+struct MapCreate {
+    map_type: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    map_flags: u32,
+    rest: [u32; 15],
+}
+
+/// Makes an array of words that fits into `LISTS`: of any size, and mappable.
+pub fn list_map(words: u32) -> io::Result<OwnedFd> {
+    const ARRAY: u32 = 2;
+    const MMAPABLE: u32 = 1 << 10;
+    const INNER_MAP: u32 = 1 << 12;
+    let mut attribute = MapCreate {
+        map_type: ARRAY,
+        key_size: 4,
+        value_size: 8,
+        max_entries: words,
+        map_flags: MMAPABLE | INNER_MAP,
+        rest: [0; 15],
+    };
+    let fd = bpf(MAP_CREATE, &mut attribute)?;
+    // SAFETY: a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Entries that a map has room for.
+pub fn map_entries(map: BorrowedFd<'_>) -> io::Result<u32> {
+    // struct bpf_map_info: type, id, key_size, value_size, max_entries.
+    let mut info = [0u32; 32];
+    let mut attribute = InfoByFd { fd: map.as_raw_fd() as u32, length: size_of_val(&info) as u32, info: info.as_mut_ptr() as u64 };
+    bpf(OBJ_GET_INFO_BY_FD, &mut attribute)?;
+    Ok(info[4])
 }
 
 /// Freezes a map: user space can't change it any more, programs can. A map that is frozen already is left alone.

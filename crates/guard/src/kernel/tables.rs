@@ -14,7 +14,7 @@ use std::{
 };
 
 /// All maps, by the names of their pins.
-pub const MAPS: [&str; 23] = [
+pub const MAPS: [&str; 24] = [
     "CONTROL",
     "PORTS",
     "HOSTS",
@@ -27,6 +27,7 @@ pub const MAPS: [&str; 23] = [
     "BANS6",
     "RANGES4",
     "RANGES6",
+    "LISTS",
     "BITS4",
     "BITS6",
     "COUNTERS",
@@ -139,6 +140,18 @@ impl Bitmap {
         }
     }
 
+    /// Sets the bits of `wanted`, then clears all others: no moment lacks one that was and stays wanted.
+    pub fn replace(&self, wanted: impl Fn(u32) -> u64) {
+        for index in 0..self.words {
+            if let Some(word) = self.word(index) {
+                let wanted = wanted(index);
+                if word.load() != wanted {
+                    word.store(wanted);
+                }
+            }
+        }
+    }
+
     /// Clears every word that `keep` doesn't want.
     pub fn retain(&self, keep: impl Fn(u32) -> u64) {
         for index in 0..self.words {
@@ -172,6 +185,8 @@ pub struct Tables {
     pub ranges4: Table,
     /// Banned ranges, v6.
     pub ranges6: Table,
+    /// Lists: an array for each slot.
+    pub lists: Table,
     /// Bits of hosts with flows or validators' budgets.
     pub hosts: Bitmap,
     /// Bits of banned /24s.
@@ -195,6 +210,7 @@ impl Tables {
             bans6: open("BANS6")?,
             ranges4: open("RANGES4")?,
             ranges6: open("RANGES6")?,
+            lists: open("LISTS")?,
             hosts: Bitmap::new(&open("HOSTS")?, HOST_WORDS)?,
             bits4: Bitmap::new(&open("BITS4")?, BITS4_WORDS)?,
             bits6: Bitmap::new(&open("BITS6")?, BITS6_WORDS)?,

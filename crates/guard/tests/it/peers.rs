@@ -1,11 +1,12 @@
 //! Flows and rows: classes, counters of a peer's own, what lapses.
 
-use crate::support::{Lab, MARKER6, SERVER4, SERVER6, SUSPECT4, SUSPECT6, flow, ip, until};
+use crate::support::{Lab, MARKER6, SERVER4, SERVER6, SUSPECT4, SUSPECT6, Wire, flow, ip, segment, until};
 use guard::{ErrorCode, FlowKind, Request, Response};
 use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
 };
+use types::Offence;
 
 fn row_of(response: Response) -> (u32, u32) {
     match response {
@@ -79,6 +80,12 @@ fn known_flows_lapse_when_the_heart_stops_and_the_floor_stays() {
     });
     assert_eq!(floor.send(2), 2);
     assert_eq!(guard.stats().passed["floor"], 2);
+    // What else does not lapse: bans. And that the beat is stale can be read.
+    assert!(matches!(guard.ban("192.0.2.9", 60_000, Offence::Manual), Response::Banned { .. }));
+    Wire::new(&lab).send(&segment([192, 0, 2, 9], 2));
+    floor.send(0);
+    assert_eq!(guard.stats().dropped["banned_manual"], 1);
+    until("a stale beat", || guard.stats().heartbeat_age_ms.filter(|age| *age >= 1000));
     guard.ask(&Request::Heartbeat {});
     let before = guard.stats().passed["known"];
     known.send(1);

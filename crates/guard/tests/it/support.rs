@@ -150,6 +150,7 @@ impl Lab {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ebpf-guard"));
         command.args(["run", "--netns", &self.inside.path(), "--protect", "tcp/9000,udp/9000"]);
         command.arg("--socket").arg(self.socket()).arg("--bpffs").arg(self.bpffs());
+        command.arg("--state").arg(self.folder.path().join("state"));
         for (option, value) in [("--iface", INTERFACE), ("--instance", "lab")] {
             if !extra.contains(&option) {
                 command.args([option, value]);
@@ -301,7 +302,7 @@ impl Drop for Running {
 }
 
 pub fn ban(address: &str, ttl_ms: u64, offence: types::Offence) -> Request {
-    Request::Ban { address: address.parse().unwrap(), ttl_ms, offence, note: "test".into() }
+    Request::Ban { address: address.parse().unwrap(), ttl_ms, offence, note: "test".into(), escalate: false }
 }
 
 pub fn flow(address: &str, port: u16, class: guard::FlowKind, label: &str) -> Request {
@@ -353,13 +354,18 @@ impl Wire {
     }
 
     pub fn send(&self, frame: &[u8]) {
+        self.try_send(frame).unwrap();
+    }
+
+    /// Fails where the device's queue is full.
+    pub fn try_send(&self, frame: &[u8]) -> std::io::Result<()> {
         let address = (&raw const self.interface).cast();
         // SAFETY: frame and address are valid for their lengths.
         let sent = unsafe {
             let length = size_of::<libc::sockaddr_ll>() as u32;
             libc::sendto(self.socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0, address, length)
         };
-        assert_eq!(sent, frame.len() as isize, "{}", std::io::Error::last_os_error());
+        if sent == frame.len() as isize { Ok(()) } else { Err(std::io::Error::last_os_error()) }
     }
 }
 

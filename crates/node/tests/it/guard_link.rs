@@ -95,7 +95,7 @@ fn offence(culprit: Culprit, offence: Offence) -> Order {
 
 fn bans(asked: &[Request]) -> Vec<(String, u64, Offence)> {
     let ban = |request: &Request| match request {
-        Request::Ban { address, ttl_ms, offence, note } => {
+        Request::Ban { address, ttl_ms, offence, note, .. } => {
             assert_eq!(note, "a note");
             Some((address.to_string(), *ttl_ms, *offence))
         }

@@ -35,6 +35,7 @@ pub struct File {
     #[serde(deserialize_with = "text")]
     pub mode: Option<Mode>,
     pub instance: Option<String>,
+    pub state: Option<PathBuf>,
     pub socket: Option<PathBuf>,
     pub bpffs: Option<PathBuf>,
     pub netns: Option<PathBuf>,

@@ -12,6 +12,7 @@ use guard::kernel::{
     egress::EgressOptions,
     flows::Budgets,
     ports::{self, Ports},
+    state,
     watch::{BanFile, FILES_MAX},
 };
 use std::{
@@ -127,6 +128,7 @@ impl Settings {
                 protect,
                 quic,
                 mode: run.mode.or(file.mode),
+                state: Some(run.state.clone().or(file.state).unwrap_or_else(|| state::DEFAULT.into()).join(&instance)),
                 instance,
                 bpffs: run.bpffs.clone().or(file.bpffs).unwrap_or_else(|| bpffs::DEFAULT.into()),
                 xdp: run.xdp.or(file.xdp).unwrap_or(Preference::Auto),

@@ -67,6 +67,10 @@ impl Guard {
         for prefix in touched {
             tracing::warn!(%prefix, "a ban touches the new floor: lifted");
             self.bans.remove(&self.tables, &prefix)?;
+            self.changed.bans = true;
+        }
+        if old.floor != new.floor {
+            self.lists.cut_floor(&self.tables, &mut self.bans, &self.directory, &new.floor)?;
         }
         let word = Config::from_word(self.tables.control(WORD_CONFIG)?);
         let mut wanted = word;
@@ -107,6 +111,7 @@ fn fixed(old: &Options, new: &Options) -> Vec<&'static str> {
     let differences = [
         ("interface", old.interface != new.interface),
         ("instance", old.instance != new.instance),
+        ("state", old.state != new.state),
         ("bpffs", old.bpffs != new.bpffs),
         ("xdp", old.xdp != new.xdp),
         ("cgroup", old.cgroup != new.cgroup),

@@ -1,0 +1,121 @@
+//! What is kept on disk: restored when a guard starts, written when it has changed.
+
+use super::{Guard, TableError};
+use crate::kernel::{
+    bans::Bans,
+    clock::{Clock, unix_ms},
+    lists::{Lists, Ready},
+    state::{Saved, SavedBan, SavedList, State, StateError},
+    strikes::Strikes,
+    tables::Tables,
+};
+use std::{collections::BTreeSet, path::Path};
+
+/// What changed since it was written last.
+#[derive(Default)]
+pub(super) struct Changed {
+    pub(super) bans: bool,
+    pub(super) lists: BTreeSet<String>,
+}
+
+/// What has to be written; taken under the guard's lock, written without it.
+pub struct Snapshot {
+    bans: Option<Saved>,
+    /// `None` removes the list's file.
+    lists: Vec<(String, Option<SavedList>)>,
+}
+
+impl Snapshot {
+    /// Writes it.
+    pub fn write(&self, state: &State) -> Result<(), StateError> {
+        if let Some(bans) = &self.bans {
+            state.write_bans(bans)?;
+        }
+        self.lists.iter().try_for_each(|(name, list)| match list {
+            Some(list) => state.write_list(name, list),
+            None => state.remove_list(name),
+        })
+    }
+}
+
+/// The tick on which something ends, or `None` if it is over.
+fn expiry(until_unix_ms: u64, clock: &Clock, now: u64) -> Option<u64> {
+    let left = until_unix_ms.checked_sub(unix_ms()).filter(|left| *left > 0)?;
+    Some(now.saturating_add(clock.ticks(left)))
+}
+
+/// Brings back what was saved. Of adopted maps the kernel's own bans are the truth, and only their notes come from the file; into new maps all
+/// comes that has not ended yet.
+pub(super) fn restore(
+    state: &State,
+    adopted: bool,
+    tables: &Tables,
+    clock: &Clock,
+    (bans, lists): (&mut Bans, &mut Lists),
+    directory: &Path,
+) -> Result<Strikes, TableError> {
+    let saved = state.read_bans();
+    let now = clock.now(tables)?;
+    let mut restored = 0u32;
+    for ban in &saved.bans {
+        if adopted {
+            bans.set_note(&ban.address, &ban.note);
+        } else if let Some(expiry) = expiry(ban.until_unix_ms, clock, now) {
+            match bans.restore(tables, ban, expiry) {
+                Ok(()) => restored += 1,
+                Err(error) => tracing::error!(prefix = %ban.address, %error, "a saved ban can't be restored"),
+            }
+        }
+    }
+    if !adopted {
+        for list in state.read_lists() {
+            let Some(expiry) = expiry(list.until_unix_ms, clock, now) else { continue };
+            let installed = Ready::restored(&list.words).and_then(|ready| lists.install(tables, bans, directory, ready, expiry));
+            match installed {
+                Ok(()) => restored += 1,
+                Err(error) => tracing::error!(%error, "a saved list can't be restored"),
+            }
+        }
+    }
+    if restored > 0 {
+        tracing::info!(restored, "bans and lists restored from the state");
+    }
+    Ok(Strikes::restore(&saved.strikes))
+}
+
+impl Guard {
+    /// What changed since the last time, for writing; `None` if nothing did, or nothing is kept.
+    pub fn snapshot(&mut self) -> Result<Option<(State, Snapshot)>, TableError> {
+        let Some(state) = self.state.clone() else { return Ok(None) };
+        let Changed { bans, lists } = std::mem::take(&mut self.changed);
+        if !bans && lists.is_empty() {
+            return Ok(None);
+        }
+        let now = self.clock.now(&self.tables)?;
+        let list = |name: String| {
+            let saved = self.lists.find(&name, &self.clock, now).zip(self.lists.words(&name));
+            let saved = saved.map(|(info, words)| SavedList { until_unix_ms: info.until_unix_ms, words });
+            (name, saved)
+        };
+        let bans = bans.then(|| self.save_bans(now)).transpose()?;
+        Ok(Some((state, Snapshot { bans, lists: lists.into_iter().map(list).collect() })))
+    }
+
+    fn save_bans(&self, now: u64) -> Result<Saved, TableError> {
+        let bans = self.bans.list(&self.tables, &self.clock, now)?.into_iter().map(|ban| SavedBan {
+            address: ban.address,
+            offence: ban.offence,
+            since_unix_ms: ban.since_unix_ms,
+            until_unix_ms: ban.until_unix_ms,
+            hits: ban.hits,
+            note: ban.note,
+        });
+        Ok(Saved::new(bans.collect(), self.strikes.save()))
+    }
+
+    /// Says that everything has to be written again: hits, too, when a guard ends, or after a write that failed.
+    pub fn touch_all(&mut self) {
+        self.changed.bans = true;
+        self.changed.lists.extend(self.lists.names());
+    }
+}
