@@ -149,7 +149,8 @@ impl Network {
         option("--iface", fabric::INTERFACE.into());
         option("--instance", member.place.name.clone().into());
         option("--bpffs", bpffs.into());
-        option("--state", member.place.home.join("guard").into());
+        // Beside the pins: a node's folder is the node's, and the guard has no right to look into it.
+        option("--state", bpffs.with_file_name("guards").into());
         option("--socket", socket.into());
         option("--protect", format!("tcp/{P2P_PORT},quic/{P2P_PORT}").into());
         option("--mode", "enforce".into());
