@@ -136,10 +136,15 @@ impl Tables for Kernel {
     fn range6(&self, address: [u64; 2]) -> Option<&BanValue> {
         RANGES6.get(Key::new(128, address))
     }
+    type List = List;
     #[inline(always)]
-    fn list_word(&self, slot: u32, index: u32) -> Option<&Word> {
+    fn list(&self, slot: u32) -> Option<&List> {
+        LISTS.get(slot)
+    }
+    #[inline(always)]
+    fn list_word(list: &List, index: u32) -> Option<&Word> {
         // SAFETY: `Word` is a `u64` in memory, and stays for as long as the program runs: a list that is taken out is freed later.
-        LISTS.get_value(slot, &index).map(|word| unsafe { &*core::ptr::from_ref(word).cast::<Word>() })
+        list.get(index).map(|word| unsafe { &*core::ptr::from_ref(word).cast::<Word>() })
     }
     #[inline(always)]
     fn listed4(&self, number: u32, now: u64) -> bool {

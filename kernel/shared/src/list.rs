@@ -42,8 +42,10 @@ pub const INTERVALS: u32 = DIRECTORY + (1 << 16) + 1;
 /// Intervals in a list, v4 and v6 each: what the search can tell apart.
 pub const INTERVALS_MAX: u32 = 1 << SEARCH6;
 
-/// Steps of a search among the intervals that start in one /16.
+/// Steps of a search among the intervals that start in one /16, whatever they are.
 const SEARCH4: u32 = 17;
+/// Steps among fewer than sixteen: a list of a million prefixes has about that many in each /16 that it knows.
+const SEARCH4_FEW: u32 = 4;
 /// Steps of a search among all v6 intervals.
 const SEARCH6: u32 = 22;
 
@@ -52,8 +54,11 @@ const SEARCH6: u32 = 22;
 pub fn listed4<T: Tables>(number: u32, now: u64, tables: &T) -> bool {
     let mut slot = 0;
     while slot < LISTS_MAX {
-        if holds(slot, now, tables) && holds4(slot, number, tables) {
-            return hit(slot, tables);
+        if let Some(list) = tables.list(slot)
+            && now <= word::<T>(list, WORD_EXPIRY)
+            && in_list4::<T>(list, number)
+        {
+            return hit::<T>(list);
         }
         slot += 1;
     }
@@ -65,50 +70,62 @@ pub fn listed4<T: Tables>(number: u32, now: u64, tables: &T) -> bool {
 pub fn listed6<T: Tables>(number: u64, now: u64, tables: &T) -> bool {
     let mut slot = 0;
     while slot < LISTS_MAX {
-        if holds(slot, now, tables) && holds6(slot, number, tables) {
-            return hit(slot, tables);
+        if let Some(list) = tables.list(slot)
+            && now <= word::<T>(list, WORD_EXPIRY)
+            && in_list6::<T>(list, number)
+        {
+            return hit::<T>(list);
         }
         slot += 1;
     }
     false
 }
 
+/// Whether the list in this slot holds the v4 address, a number. Expiry is not asked.
+pub fn holds4<T: Tables>(slot: u32, number: u32, tables: &T) -> bool {
+    tables.list(slot).is_some_and(|list| in_list4::<T>(list, number))
+}
+
+/// Whether the list in this slot holds the v6 /64, a number. Expiry is not asked.
+pub fn holds6<T: Tables>(slot: u32, number: u64, tables: &T) -> bool {
+    tables.list(slot).is_some_and(|list| in_list6::<T>(list, number))
+}
+
+/// A word that every list has; 0 beyond its end, which no search reaches.
 #[inline(always)]
-fn word<T: Tables>(slot: u32, index: u32, tables: &T) -> Option<u64> {
-    tables.list_word(slot, index).map(|word| word.load())
+fn word<T: Tables>(list: &T::List, index: u32) -> u64 {
+    T::list_word(list, index).map_or(0, |word| word.load())
 }
 
 #[inline(always)]
-fn holds<T: Tables>(slot: u32, now: u64, tables: &T) -> bool {
-    word(slot, WORD_EXPIRY, tables).is_some_and(|expiry| now <= expiry)
-}
-
-#[inline(always)]
-fn hit<T: Tables>(slot: u32, tables: &T) -> bool {
-    if let Some(hits) = tables.list_word(slot, WORD_HITS) {
+fn hit<T: Tables>(list: &T::List) -> bool {
+    if let Some(hits) = T::list_word(list, WORD_HITS) {
         hits.add(1);
     }
     true
 }
 
-/// Whether the list in this slot holds the v4 address, a number. Expiry is not asked.
 #[inline(always)]
-pub fn holds4<T: Tables>(slot: u32, number: u32, tables: &T) -> bool {
+fn in_list4<T: Tables>(list: &T::List, number: u32) -> bool {
     let bucket = DIRECTORY + (number >> 16);
-    let (Some(first), Some(end)) = (word(slot, bucket, tables), word(slot, bucket + 1, tables)) else { return false };
+    let (first, end) = (word::<T>(list, bucket) as u32, word::<T>(list, bucket + 1) as u32);
     // The last interval that starts at or below the number; of those of earlier /16s only the last can reach so far.
-    let found = last_below::<SEARCH4, T>(slot, INTERVALS, first as u32, end as u32, (number as u64) << 32 | 0xffff_ffff, tables);
-    found > 0 && word(slot, INTERVALS + found - 1, tables).is_some_and(|interval| number <= interval as u32)
+    let key = (number as u64) << 32 | 0xffff_ffff;
+    let found = if end.wrapping_sub(first) < 1 << SEARCH4_FEW {
+        last_below::<SEARCH4_FEW, T>(list, INTERVALS, first, end, key)
+    } else {
+        last_below::<SEARCH4, T>(list, INTERVALS, first, end, key)
+    };
+    found > 0 && number <= word::<T>(list, INTERVALS + found - 1) as u32
 }
 
-/// Whether the list in this slot holds the v6 /64, a number. Expiry is not asked.
 #[inline(always)]
-pub fn holds6<T: Tables>(slot: u32, number: u64, tables: &T) -> bool {
-    let (Some(count4), Some(count6)) = (word(slot, WORD_COUNT4, tables), word(slot, WORD_COUNT6, tables)) else { return false };
-    let starts = INTERVALS.wrapping_add(count4 as u32);
-    let found = last_below::<SEARCH6, T>(slot, starts, 0, count6 as u32, number, tables);
-    let ends = starts.wrapping_add(count6 as u32);
-    found > 0 && word(slot, ends.wrapping_add(found - 1), tables).is_some_and(|last| number <= last)
+fn in_list6<T: Tables>(list: &T::List, number: u64) -> bool {
+    let (count4, count6) = (word::<T>(list, WORD_COUNT4) as u32, word::<T>(list, WORD_COUNT6) as u32);
+    let starts = INTERVALS.wrapping_add(count4);
+    let found = last_below::<SEARCH6, T>(list, starts, 0, count6, number);
+    let ends = starts.wrapping_add(count6);
+    found > 0 && number <= word::<T>(list, ends.wrapping_add(found - 1))
 }
 
 /// How many of the ascending words before `high` are at most `key`, given that `low` of them are.
@@ -116,13 +133,13 @@ pub fn holds6<T: Tables>(slot: u32, number: u64, tables: &T) -> bool {
 /// No branch depends on what was read: one would multiply the paths that the verifier walks by two each step. (The compiler would make
 /// branches of the ones and zeros, did it know what they are.) So it always takes all steps; when the search is over, the word at `high` is read and ignored (the array ends with a word that is nobody's).
 #[inline(always)]
-fn last_below<const STEPS: u32, T: Tables>(slot: u32, base: u32, low: u32, high: u32, key: u64, tables: &T) -> u32 {
+fn last_below<const STEPS: u32, T: Tables>(list: &T::List, base: u32, low: u32, high: u32, key: u64) -> u32 {
     let (mut low, mut high) = (low as u64, high as u64);
     let mut step = 0;
     while step < STEPS {
         let middle = (low + high) >> 1;
-        let Some(start) = word(slot, base.wrapping_add(middle as u32), tables) else { return 0 };
-        let up = black_box(less(key, start) ^ 1) & black_box(less(low, high));
+        let Some(start) = T::list_word(list, base.wrapping_add(middle as u32)) else { return 0 };
+        let up = black_box(less(key, start.load()) ^ 1) & black_box(less(low, high));
         high = middle + (high - middle) * up;
         low += (middle + 1 - low) * up;
         step += 1;

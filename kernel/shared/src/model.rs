@@ -239,8 +239,12 @@ impl Tables for Model {
             self.ranges6.iter().filter(|(range, _)| holds(u128::from_be_bytes(range.address), range.length, address, 128));
         holding.max_by_key(|(range, _)| range.length).map(|(_, ban)| ban)
     }
-    fn list_word(&self, slot: u32, index: u32) -> Option<&Word> {
-        self.lists.get(slot as usize)?.get(index as usize)
+    type List = Vec<Word>;
+    fn list(&self, slot: u32) -> Option<&Vec<Word>> {
+        self.lists.get(slot as usize)
+    }
+    fn list_word(list: &Vec<Word>, index: u32) -> Option<&Word> {
+        list.get(index as usize)
     }
     fn host_bits(&self, word: u32) -> u64 {
         self.hosts.get(word as usize).copied().unwrap_or(0)

@@ -53,8 +53,12 @@ pub trait Tables {
     fn range4(&self, address: u32) -> Option<&BanValue>;
     /// The longest banned v6 range that holds the address.
     fn range6(&self, address: [u64; 2]) -> Option<&BanValue>;
-    /// A word of the list in a slot (0 to [`crate::abi::LISTS_MAX`] - 1).
-    fn list_word(&self, slot: u32, index: u32) -> Option<&Word>;
+    /// A list's array.
+    type List;
+    /// The list in a slot (0 to [`crate::abi::LISTS_MAX`] - 1).
+    fn list(&self, slot: u32) -> Option<&Self::List>;
+    /// A word of a list.
+    fn list_word(list: &Self::List, index: u32) -> Option<&Word>;
     /// [`list::listed4`] over these tables; the kernel's are asked through a function that the verifier walks once.
     #[inline(always)]
     fn listed4(&self, number: u32, now: u64) -> bool

@@ -68,7 +68,7 @@ fn load_bans(tables: &tables::Tables) {
     }
 }
 
-/// A list of 100,000 prefixes, /20 to /32, in the same space.
+/// A list of 100,000 prefixes, /24 to /32, in the same space.
 fn load_list(tables: &tables::Tables, folder: &Path) {
     let line = |prefix: peers::Prefix| format!("{}/{}\n", Ipv4Addr::from(prefix.address.to_ne_bytes()), prefix.length);
     let text: String = peers::prefixes().map(line).collect();
