@@ -142,7 +142,8 @@ impl Run {
         let mut ring = guard.take_ring()?;
         announce(&mut guard);
         let guard = Mutex::new(guard);
-        let watcher = Arc::new(Mutex::new(Watcher::start(&settings.ban_files, &mut Lists(&guard))));
+        let loading = Mutex::new(());
+        let watcher = Arc::new(Mutex::new(Watcher::start(&settings.ban_files, &mut Lists::new(&guard, &loading))));
         let reads_file = self.config.is_some();
         let ready_fd = self.ready_fd;
         let shared = Arc::new(server::Shared {
@@ -151,7 +152,7 @@ impl Run {
             access: RwLock::new(settings.access.clone()),
             reload: reload::reloader(self, settings.clone(), watcher.clone()),
             stop: AtomicBool::new(false),
-            loading: Mutex::new(()),
+            loading,
             connections: AtomicUsize::new(0),
         });
         let of_server = shared.clone();
@@ -171,7 +172,7 @@ impl Run {
                 None => {}
             }
             events::drain(&mut ring, &hub);
-            watcher.lock().unwrap_or_else(PoisonError::into_inner).poll(&mut Lists(&shared.guard));
+            watcher.lock().unwrap_or_else(PoisonError::into_inner).poll(&mut Lists::of(&shared));
             if housekept.elapsed() >= HOUSEKEEPING_EVERY {
                 housekept = Instant::now();
                 housekeep(&shared, &watcher);
@@ -193,7 +194,7 @@ impl Run {
 
 fn housekeep(shared: &server::Shared, watcher: &Mutex<Watcher>) {
     let done = shared.guard.lock().unwrap_or_else(PoisonError::into_inner).housekeeping();
-    watcher.lock().unwrap_or_else(PoisonError::into_inner).tick(&mut Lists(&shared.guard));
+    watcher.lock().unwrap_or_else(PoisonError::into_inner).tick(&mut Lists::of(shared));
     match done {
         Ok(()) => tell(&[NotifyState::Watchdog]), // a guard that can't keep house is not alive
         Err(error) => tracing::error!(%error, "housekeeping failed"),

@@ -91,7 +91,8 @@ pub fn settings(settings: &Settings) -> anyhow::Result<()> {
     writeln!(out, "metrics    {}", metrics.map_or("none".to_string(), |address| format!("http://{address}/metrics")))?;
     for file in ban_files {
         let missing = if file.path.exists() { "" } else { " (not there yet)" };
-        writeln!(out, "ban file   {} as {}, {} s{missing}", file.path.display(), file.offence.as_str(), file.ttl.as_secs())?;
+        let taken_as = file.list.as_ref().map_or("manual".to_string(), |name| format!("list {name}"));
+        writeln!(out, "ban file   {} as {taken_as}, {} s{missing}", file.path.display(), file.ttl.as_secs())?;
     }
     Ok(())
 }

@@ -200,6 +200,12 @@ impl Lists {
         Ok(true)
     }
 
+    /// Lets a list hold until `expiry`; false if there is none of this name.
+    pub fn prolong(&self, name: &str, expiry: u64) -> bool {
+        let array = self.0.values().find(|array| array.name() == name);
+        array.map(|array| array.word(WORD_EXPIRY, |word| word.store(expiry))).is_some()
+    }
+
     /// Takes away what has expired: the kernel ignores it already. Their names.
     pub fn expire(&mut self, tables: &Tables, bans: &mut Bans, directory: &Path, now: u64) -> Result<Vec<String>, TableError> {
         let expired: Vec<String> = self.0.values().filter(|array| array.get(WORD_EXPIRY) < now).map(Array::name).collect();

@@ -1,11 +1,15 @@
-//! Watched ban files: what their lines say is banned, what a line said that is gone is lifted.
+//! Watched ban files: what their lines say is banned, what a line said that is gone is lifted. A file may instead be a *list* as a whole:
+//! then each reading takes the place of the last one in one step, however long it is.
 //!
 //! The *folder* of a file is watched (inotify), so a file that is renamed over, written in place, or made later is noticed. Beside it every
 //! [`Watcher::tick`] compares a fingerprint: for file systems without inotify, for links whose target changes, for a lost event.
 //! A file that is missing or can't be read changes nothing: an editor that removes and writes again must not lift a thousand bans.
 
 use super::ban_file::{self, Entry};
-use crate::{Prefix, protocol::TEXT_BYTES_MAX};
+use crate::{
+    Prefix,
+    protocol::{ListInfo, TEXT_BYTES_MAX},
+};
 use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
 use std::{
     collections::BTreeMap,
@@ -16,7 +20,6 @@ use std::{
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
-use types::Offence;
 
 /// Ban files that one guard watches.
 pub const FILES_MAX: usize = 16;
@@ -30,18 +33,43 @@ const TOLD_MAX: usize = 20;
 pub struct BanFile {
     /// Where.
     pub path: PathBuf,
-    /// How long a ban of a line without a TTL outlives the line or the guard.
+    /// How long a ban of a line without a TTL, or a list, outlives the guard.
     pub ttl: Duration,
-    /// What the bans are counted as: [`Offence::Manual`] or [`Offence::List`].
-    pub offence: Offence,
+    /// Name of the list that the file is put in force as; `None`: each line is a ban of its own.
+    pub list: Option<String>,
+}
+
+/// What came of a file that is a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Loaded {
+    /// It is in force.
+    List(ListInfo),
+    /// It names nothing, and not for mistakes: its list was taken away.
+    Nothing,
+}
+
+/// Why a file's list is as it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotLoaded {
+    /// Another list is being read: to be tried again.
+    Busy,
+    /// In words.
+    Refused(String),
 }
 
 /// What a watcher does to the guard. A refusal is told in words.
 pub trait Sink {
     /// Bans a prefix, or changes its ban.
-    fn ban(&mut self, prefix: Prefix, ttl_ms: u64, offence: Offence, note: &str) -> Result<(), String>;
+    fn ban(&mut self, prefix: Prefix, ttl_ms: u64, note: &str) -> Result<(), String>;
     /// Lifts a ban; none to lift is no error.
     fn lift(&mut self, prefix: Prefix) -> Result<(), String>;
+    /// Puts a text in force as the list of this name, in the place of what has the name. Lines that are no prefix are left out and counted;
+    /// a text of nothing else changes nothing.
+    fn load(&mut self, list: &str, ttl_ms: u64, text: File) -> Result<Loaded, NotLoaded>;
+    /// Lets a list last so long from now on; false if there is none of this name.
+    fn prolong(&mut self, list: &str, ttl_ms: u64) -> Result<bool, String>;
+    /// Takes a list away; none to take is no error.
+    fn unload(&mut self, list: &str) -> Result<(), String>;
 }
 
 /// What tells one content of a path from another without reading it.
@@ -103,6 +131,26 @@ impl Watcher {
         for prefix in old.iter().flat_map(|watched| watched.entries.keys()) {
             self.lift(*prefix, sink);
         }
+        for list in old.iter().filter_map(|watched| watched.file.list.as_deref()) {
+            let stays = self.files.iter().any(|watched| watched.file.list.as_deref() == Some(list));
+            if let Some(Err(message)) = (!stays).then(|| sink.unload(list)) {
+                tracing::warn!(list, message, "a list can't be taken away");
+            }
+        }
+    }
+
+    /// Says everything again, changed or not: what was refused may be taken now.
+    pub fn repeat(&mut self, sink: &mut dyn Sink) {
+        for index in 0..self.files.len() {
+            let watched = &mut self.files[index];
+            if watched.file.list.is_some() {
+                watched.loaded = None;
+                self.load(index, sink);
+            } else {
+                let standing: Vec<Prefix> = watched.entries.keys().copied().collect();
+                self.ban(index, &standing, sink);
+            }
+        }
     }
 
     /// Reads the files that have changed since the last call. Does not wait.
@@ -138,7 +186,7 @@ impl Watcher {
         }
     }
 
-    /// Bans named by all files together.
+    /// Bans named by all files together, lists aside.
     pub fn len(&self) -> usize {
         self.files.iter().map(|watched| watched.entries.len()).sum()
     }
@@ -150,24 +198,45 @@ impl Watcher {
 
     fn load(&mut self, index: usize, sink: &mut dyn Sink) {
         let watched = &mut self.files[index];
-        let path = watched.file.path.clone();
-        let before = fingerprint(&path);
+        let before = fingerprint(&watched.file.path);
         if before.is_some() && before == watched.loaded {
             return;
         }
-        let text = match read(&path) {
-            Ok(text) => text,
-            Err(error) => {
-                if !std::mem::replace(&mut watched.told, true) {
-                    tracing::warn!(file = %path.display(), %error, "a ban file can't be read; what it said last holds");
+        let opened = open(&watched.file.path);
+        let text = match watched.file.list.clone() {
+            Some(list) => opened.map(|file| {
+                let loaded = sink.load(&list, watched.ttl_ms(None), file);
+                if loaded != Err(NotLoaded::Busy) {
+                    watched.loaded = before;
+                    watched.renewed = Instant::now();
                 }
-                return;
-            }
+                told(&watched.file.path, &list, loaded);
+                None
+            }),
+            None => opened.and_then(read).map(Some),
         };
-        watched.told = false;
-        // A file that changes while it is read is read again at the next tick.
-        watched.loaded = before;
-        let (entries, bad) = ban_file::parse(&text);
+        match text {
+            Err(error) if !watched.told => {
+                watched.told = true;
+                tracing::warn!(file = %watched.file.path.display(), %error, "a ban file can't be read; what it said last holds");
+            }
+            Err(_) => {}
+            Ok(text) => {
+                watched.told = false;
+                if let Some(text) = text {
+                    // A file that changes while it is read is read again at the next tick.
+                    watched.loaded = before;
+                    self.take(index, &text, sink);
+                }
+            }
+        }
+    }
+
+    /// Takes the text of a file whose lines are bans.
+    fn take(&mut self, index: usize, text: &str, sink: &mut dyn Sink) {
+        let watched = &mut self.files[index];
+        let path = watched.file.path.clone();
+        let (entries, bad) = ban_file::parse(text);
         for bad in bad.iter().take(TOLD_MAX) {
             tracing::warn!("{}:{}: {}", path.display(), bad.line, bad.message);
         }
@@ -189,7 +258,7 @@ impl Watcher {
         let watched = &self.files[index];
         let mut refused = 0;
         for (prefix, entry) in prefixes.iter().filter_map(|prefix| Some((prefix, watched.entries.get(prefix)?))) {
-            if let Err(message) = sink.ban(*prefix, watched.ttl_ms(entry), watched.file.offence, &watched.note(entry)) {
+            if let Err(message) = sink.ban(*prefix, watched.ttl_ms(entry.ttl_ms), &watched.note(entry)) {
                 refused += 1;
                 if refused <= TOLD_MAX {
                     tracing::warn!("{}:{}: {message}", watched.file.path.display(), entry.line);
@@ -208,13 +277,23 @@ impl Watcher {
         }
     }
 
-    /// Bans without a TTL of their own hold as long as their line stands: they are renewed at half of the file's TTL.
+    /// Bans without a TTL of their own hold as long as their line stands, and a list as long as its file is named: they are renewed at half
+    /// of the file's TTL.
     fn renew(&mut self, index: usize, sink: &mut dyn Sink) {
         let watched = &mut self.files[index];
         if watched.renewed.elapsed() < watched.file.ttl / 2 {
             return;
         }
         watched.renewed = Instant::now();
+        if let Some(list) = &watched.file.list {
+            match sink.prolong(list, watched.ttl_ms(None)) {
+                Ok(true) => {}
+                // Somebody took it away: like a ban that was lifted by hand, it comes back while the file stands.
+                Ok(false) => watched.loaded = None,
+                Err(message) => tracing::warn!(list, message, "a list can't be prolonged"),
+            }
+            return;
+        }
         let standing: Vec<Prefix> =
             watched.entries.iter().filter(|(_, entry)| entry.ttl_ms.is_none()).map(|(prefix, _)| *prefix).collect();
         self.ban(index, &standing, sink);
@@ -228,8 +307,8 @@ impl Watched {
         Watched { file, name, folder: None, entries, loaded: None, seen: None, told: false, renewed }
     }
 
-    fn ttl_ms(&self, entry: &Entry) -> u64 {
-        entry.ttl_ms.unwrap_or(self.file.ttl.as_millis().min(u64::MAX as u128) as u64)
+    fn ttl_ms(&self, of_line: Option<u64>) -> u64 {
+        of_line.unwrap_or(self.file.ttl.as_millis().min(u64::MAX as u128) as u64)
     }
 
     fn note(&self, entry: &Entry) -> String {
@@ -257,16 +336,37 @@ fn fingerprint(path: &Path) -> Option<Fingerprint> {
     })
 }
 
-fn read(path: &Path) -> io::Result<String> {
-    let file = File::open(path)?;
-    if !file.metadata()?.is_file() {
+fn open(path: &Path) -> io::Result<File> {
+    // A pipe would hold up the guard until somebody writes to it.
+    if !std::fs::metadata(path)?.is_file() {
         return Err(io::Error::other("this is no regular file"));
     }
+    File::open(path)
+}
+
+fn read(file: File) -> io::Result<String> {
     let mut bytes = Vec::new();
     if file.take(ban_file::BYTES_MAX + 1).read_to_end(&mut bytes)? as u64 > ban_file::BYTES_MAX {
         return Err(io::Error::other(format!("longer than {} bytes", ban_file::BYTES_MAX)));
     }
     Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Says what came of a file that is a list.
+fn told(path: &Path, list: &str, loaded: Result<Loaded, NotLoaded>) {
+    let file = path.display();
+    match loaded {
+        Ok(Loaded::List(info)) => {
+            for line in &info.skipped_lines {
+                tracing::warn!("{file}:{line}: no prefix: left out");
+            }
+            let (prefixes, skipped, floor_cut) = (info.prefixes, info.skipped, info.floor_cut);
+            tracing::info!(%file, list, prefixes, skipped, floor_cut, "ban file read as a list");
+        }
+        Ok(Loaded::Nothing) => tracing::info!(%file, list, "this file names nothing: its list is no more"),
+        Err(NotLoaded::Busy) => {}
+        Err(NotLoaded::Refused(message)) => tracing::warn!(%file, list, message, "a list can't be taken; what it said last holds"),
+    }
 }
 
 #[cfg(test)]

@@ -173,7 +173,7 @@ fn a_watched_file_bans_and_lifts() {
     let Some(lab) = Lab::new("a_watched_file_bans_and_lifts") else { return };
     let path = lab.ban_file();
     fs::write(&path, "192.0.2.1 # somebody\n").unwrap();
-    let ban_files = format!("mode = 'enforce'\n[[ban_files]]\npath = '{}'\nttl = '10m'\nas = 'list'\n", path.display());
+    let ban_files = format!("mode = 'enforce'\n[[ban_files]]\npath = '{}'\nttl = '10m'\n", path.display());
     lab.write("'tcp/9000', 'udp/9000'", &ban_files);
     let guard = lab.launch(lab.by_file());
     let bans = || match guard.ask(&Request::Bans {}) {
@@ -188,8 +188,8 @@ fn a_watched_file_bans_and_lifts() {
     drop(file);
     until("the appended ban", || (line.send(1) == 0).then_some(()));
     let ours = bans().into_iter().find(|ban| ban.address == SUSPECT4.parse().unwrap()).unwrap();
-    assert_eq!((ours.offence, ours.note.as_str()), (types::Offence::List, "bans.txt: ours"));
-    assert!(guard.stats().dropped["banned_list"] > 0);
+    assert_eq!((ours.offence, ours.note.as_str()), (types::Offence::Manual, "bans.txt: ours"));
+    assert!(guard.stats().dropped["banned_manual"] > 0);
     fs::write(lab.folder.path().join("new"), "192.0.2.1 # somebody\n").unwrap();
     fs::rename(lab.folder.path().join("new"), &path).unwrap();
     until("the end of the ban", || (line.send(1) == 1).then_some(()));

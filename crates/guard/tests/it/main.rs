@@ -7,6 +7,7 @@ mod differential;
 mod egress;
 mod golden;
 mod life;
+mod list_files;
 mod lists;
 mod modes;
 mod peers;

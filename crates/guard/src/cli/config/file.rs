@@ -4,7 +4,7 @@ use super::ConfigError;
 use crate::cli::values::{self, FromText, Span, Text};
 use guard::{
     Prefix,
-    kernel::{attach::Preference, flows::Budget, ports::Ports, watch::BanFile},
+    kernel::{attach::Preference, flows::Budget, lists, ports::Ports, watch::BanFile},
     protocol::BAN_TTL_MS_MAX,
 };
 use kernel_shared::{
@@ -18,7 +18,6 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
-use types::Offence;
 
 /// How long a ban of a line without a TTL outlives its line unless told otherwise.
 const BAN_FILE_TTL: Duration = Duration::from_secs(24 * 3600);
@@ -143,15 +142,20 @@ fn egress<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<(Vec<Pref
     Ok(Some((allow, loopback)))
 }
 
-#[derive(Clone, Copy)]
-struct As(Offence);
+/// What a ban file is.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum As {
+    #[default]
+    Bans,
+    List,
+}
 
 impl FromText for As {
     fn from_text(text: &str) -> Result<As, String> {
         match text {
-            "manual" => Ok(As(Offence::Manual)),
-            "list" => Ok(As(Offence::List)),
-            _ => Err("a ban file counts as manual or as list".to_string()),
+            "manual" => Ok(As::Bans),
+            "list" => Ok(As::List),
+            _ => Err("a ban file is taken as manual (a ban a line) or as list (all at once)".to_string()),
         }
     }
 }
@@ -163,7 +167,25 @@ struct RawBanFile {
     #[serde(default, deserialize_with = "span")]
     ttl: Option<Duration>,
     #[serde(default, rename = "as", deserialize_with = "text")]
-    offence: Option<As>,
+    taken_as: Option<As>,
+    #[serde(default)]
+    name: Option<String>,
+}
+
+/// Name of a file's list: the one given, or the file's own without its ending.
+fn list_name(raw: &RawBanFile) -> Result<Option<String>, String> {
+    if raw.taken_as.unwrap_or_default() == As::Bans {
+        return match raw.name {
+            Some(_) => Err("name: only a file taken as list has a name".to_string()),
+            None => Ok(None),
+        };
+    }
+    let stem = || raw.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let name = raw.name.clone().unwrap_or_else(stem);
+    match lists::is_name(&name) {
+        true => Ok(Some(name)),
+        false => Err(format!("name: '{name}' can't name a list (letters, digits, '-', '_', '.', at most 32): give it another")),
+    }
 }
 
 fn ban_files<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<BanFile>, D::Error> {
@@ -175,7 +197,8 @@ fn ban_files<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<BanFile>,
         if raw.path.file_name().is_none() {
             return Err(D::Error::custom(format!("path: '{}' names no file", raw.path.display())));
         }
-        Ok(BanFile { path: raw.path, ttl, offence: raw.offence.map_or(Offence::Manual, |of| of.0) })
+        let list = list_name(&raw).map_err(D::Error::custom)?;
+        Ok(BanFile { path: raw.path, ttl, list })
     };
     Vec::<RawBanFile>::deserialize(deserializer)?.into_iter().map(checked).collect()
 }

@@ -15,6 +15,7 @@ use guard::kernel::{
     state,
     watch::{BanFile, FILES_MAX},
 };
+use kernel_shared::abi::LISTS_MAX;
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -111,6 +112,14 @@ impl Settings {
         }
         if file.ban_files.len() > FILES_MAX {
             return Err(ConfigError::Whole(format!("ban_files: {} files, {FILES_MAX} is the most", file.ban_files.len())));
+        }
+        let mut names: Vec<&str> = file.ban_files.iter().filter_map(|file| file.list.as_deref()).collect();
+        if names.len() > LISTS_MAX as usize {
+            return Err(ConfigError::Whole(format!("ban_files: {} lists, {LISTS_MAX} is the most", names.len())));
+        }
+        names.sort_unstable();
+        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(ConfigError::Whole(format!("ban_files: two files are the list '{}': give one another name", twice[0])));
         }
         let cgroup = run.cgroup.clone().or(file.cgroup);
         let flagged = run.egress.then(|| (run.egress_allow.clone(), !run.egress_no_loopback));

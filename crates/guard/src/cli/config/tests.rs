@@ -3,7 +3,6 @@
 use super::*;
 use clap::Parser;
 use kernel_shared::control::Mode;
-use types::Offence;
 
 #[derive(Parser)]
 struct Cli {
@@ -56,7 +55,7 @@ fn values_and_defaults() {
     assert_eq!((settings.options.mode, settings.options.quic.as_slice()), (Some(Mode::Enforce), &[4001][..]));
     assert_eq!(settings.options.heartbeat_timeout, Duration::from_secs(60));
     assert_eq!((settings.access.uids, settings.access.gids), (vec![1000, 0], vec![0]));
-    let bans = BanFile { path: "/etc/bans".into(), ttl: Duration::from_secs(7200), offence: Offence::List };
+    let bans = BanFile { path: "/etc/bans".into(), ttl: Duration::from_secs(7200), list: Some("bans".into()) };
     assert_eq!(settings.ban_files, [bans]);
     assert_eq!(settings.options.strangers.len(), 1);
     let least = read(LEAST, &[]).unwrap();
@@ -93,9 +92,15 @@ fn a_mistake_is_told_with_file_line_and_key() {
     check("allow_group = ['no such group']\n", "guard.toml:1: allow_group: ", &["no group"]);
     check("[budgets]\nsyn_sauce = { rate = 1, burst = 1 }\n", "guard.toml:", &["'syn_sauce' is no budget"]);
     check("[budgets]\nsyn_source = { rate = 0, burst = 1 }\n", "guard.toml:", &["syn_source: ", "never refills"]);
-    check("[[ban_files]]\npath = '/x'\nas = 'floor'\n", "guard.toml:3: as: ", &["manual or as list"]);
+    check("[[ban_files]]\npath = '/x'\nas = 'floor'\n", "guard.toml:3: as: ", &["as manual (a ban a line) or as list"]);
     check("[[ban_files]]\npath = '/x'\nttl = '31d'\n", "guard.toml:", &["1 s to 30 days"]);
     check("[[ban_files]]\nttl = '1d'\n", "guard.toml:1: ban_files: ", &["missing field `path`"]);
+    check("[[ban_files]]\npath = '/x'\nname = 'y'\n", "guard.toml:", &["only a file taken as list"]);
+    check("[[ban_files]]\npath = '/a b.txt'\nas = 'list'\n", "guard.toml:", &["'a b' can't name a list"]);
+    let twice = "[[ban_files]]\npath = '/x.txt'\nas = 'list'\n[[ban_files]]\npath = '/y'\nas = 'list'\nname = 'x'\n";
+    check(&format!("{LEAST}{twice}"), "guard.toml: ban_files: ", &["two files are the list 'x'"]);
+    let list = |number| format!("[[ban_files]]\npath = '/{number}'\nas = 'list'\n");
+    check(&format!("{LEAST}{}", (0..9).map(list).collect::<String>()), "guard.toml: ban_files: ", &["9 lists, 8 is the most"]);
     check("protect = ['tcp/1']\n", "guard.toml: interface: ", &[]);
     check("interface = 'eth0'\n", "guard.toml: protect: ", &["no port"]);
     check(&format!("{LEAST}instance = 'a/b'\n"), "guard.toml: instance: ", &["no instance name"]);

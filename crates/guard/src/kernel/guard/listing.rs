@@ -6,6 +6,7 @@ use crate::{
     kernel::{
         clock::unix_ms,
         lists::{self, Ready, compile},
+        tables::TableError,
     },
     protocol::{BAN_TTL_MS_MAX, ErrorCode, Response},
 };
@@ -18,7 +19,7 @@ impl From<compile::ListError> for Refusal {
             message = format!("{message}: {source}");
         }
         let code = match error {
-            compile::ListError::Line { .. } | compile::ListError::Empty => ErrorCode::BadRequest,
+            compile::ListError::Line { .. } | compile::ListError::Empty { .. } => ErrorCode::BadRequest,
             compile::ListError::Read(_) => ErrorCode::Kernel,
             compile::ListError::Prefixes | compile::ListError::Bytes => ErrorCode::Limit,
         };
@@ -43,9 +44,23 @@ fn prepare(name: &str, ttl_ms: u64, skip_bad: bool, text: Option<OwnedFd>, floor
     let Some(text) = text else {
         return refuse(ErrorCode::BadRequest, "the list's text comes as a descriptor beside the request");
     };
-    let compiled = compile::read(File::from(text), skip_bad, floor)?;
-    let ready = Ready::new(&compiled, name, unix_ms())?;
+    ready(name, ttl_ms, &compile::read(File::from(text), skip_bad, floor)?)
+}
+
+fn ready(name: &str, ttl_ms: u64, compiled: &compile::Compiled) -> Result<Prepared, Refusal> {
+    let ready = Ready::new(compiled, name, unix_ms())?;
     Ok(Prepared { ready, name: name.to_string(), ttl_ms })
+}
+
+/// Reads a watched file as a list, lines that are no prefix left out; `None`: it names nothing, and not for mistakes. As [`read`], needs no
+/// guard.
+pub fn read_file(name: &str, ttl_ms: u64, text: File, floor: &[Prefix]) -> Result<Option<Prepared>, String> {
+    let prepared = match compile::read(text, true, floor) {
+        Ok(compiled) => ready(name, ttl_ms, &compiled),
+        Err(compile::ListError::Empty { skipped: 0 }) => return Ok(None),
+        Err(error) => Err(error.into()),
+    };
+    prepared.map(Some).map_err(|refusal| refusal.message)
 }
 
 /// Reads a list from a descriptor. Needs no guard, only its floor ([`Guard::floor`]); takes as long as the text does.
@@ -81,6 +96,16 @@ impl Guard {
             }
             None => refuse(ErrorCode::Kernel, "the list is not there"),
         }
+    }
+
+    /// Lets a list last so long from now on, in one store; false if there is none of this name.
+    pub fn prolong_list(&mut self, name: &str, ttl_ms: u64) -> Result<bool, TableError> {
+        let expiry = self.clock.now(&self.tables)?.saturating_add(self.clock.ticks(ttl_ms));
+        let found = self.lists.prolong(name, expiry);
+        if found {
+            self.changed.lists.insert(name.to_string());
+        }
+        Ok(found)
     }
 
     pub(super) fn drop_list(&mut self, name: &str) -> Result<Response, Refusal> {

@@ -44,7 +44,10 @@ pub enum ListError {
     Bytes,
     /// No prefix in it.
     #[error("there is no prefix in this list; nothing was changed (`list drop` takes a list away)")]
-    Empty,
+    Empty {
+        /// Lines left out, because they are no prefix.
+        skipped: u64,
+    },
 }
 
 /// An interval of numbers, both ends in it.
@@ -124,7 +127,7 @@ pub fn read(text: impl Read, skip_bad: bool, floor: &[Prefix]) -> Result<Compile
     merge(&mut compiled.v6, |last| last.checked_add(1));
     compiled.cut_out(floor);
     match compiled.v4.is_empty() && compiled.v6.is_empty() {
-        true => Err(ListError::Empty),
+        true => Err(ListError::Empty { skipped: compiled.skipped }),
         // More than the search can tell apart can't come of so few prefixes and a floor; the limit is checked all the same.
         false if compiled.v4.len().max(compiled.v6.len()) > INTERVALS_MAX as usize - 1 => Err(ListError::Prefixes),
         false => Ok(compiled),
@@ -387,7 +390,7 @@ mod tests {
         assert_eq!((list.prefixes, list.skipped, &list.lines[..]), (1, 3, &[2, 3, 4][..]));
         let long = format!("{}\n10.0.0.1\n", "x".repeat(10_000));
         assert_eq!(read(long.as_bytes(), true, &[]).unwrap().lines, [1]);
-        assert!(matches!(compile("# nothing\n", &[]), Err(ListError::Empty)));
+        assert!(matches!(compile("# nothing\n", &[]), Err(ListError::Empty { .. })));
     }
 
     #[test]
