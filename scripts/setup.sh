@@ -69,6 +69,7 @@ if [ "$kernel" = yes ]; then
     need zlib1g-dev "LLVM's libraries need it" installed zlib1g-dev
     need libzstd-dev "LLVM's libraries need it" installed libzstd-dev
     need bpftool "to look at loaded programs and maps" test -x /usr/sbin/bpftool
+    need systemd "systemd-analyze checks the units" have systemd-analyze
 fi
 if [ "$bench" = yes ]; then
     need nftables "drops the same flood at ingress" test -x /usr/sbin/nft
@@ -102,6 +103,16 @@ if [ "$kernel" = yes ] && ! have bpf-linker && ! [ -x "${CARGO_HOME:-$HOME/.carg
     say "missing bpf-linker $BPF_LINKER: links the BPF objects; building it takes a few minutes"
     LLVM_PREFIX=$("llvm-config-$LLVM" --prefix) \
         cargo install -q bpf-linker --locked --version "$BPF_LINKER" --no-default-features --features "llvm-$LLVM"
+fi
+
+bin=${CARGO_HOME:-$HOME/.cargo}/bin
+if [ "$kernel" = yes ] && ! have promtool && ! [ -x "$bin/promtool" ]; then
+    say "missing promtool: checks the guard's metrics page; taken out of Debian's package prometheus, without its daemon"
+    folder=$(mktemp -d)
+    chmod 755 "$folder"
+    (cd "$folder" && apt-get download -q prometheus >/dev/null 2>&1 && dpkg-deb -x prometheus_*.deb .) || say "promtool can't be had: its test is skipped"
+    [ ! -x "$folder/usr/bin/promtool" ] || install -D -m 755 "$folder/usr/bin/promtool" "$bin/promtool"
+    rm -rf "$folder"
 fi
 
 if [ "$python" = yes ]; then

@@ -228,9 +228,20 @@ impl Maps {
     /// Packets on protected ports that the kernel's stack dropped, by number of the reason (`enum skb_drop_reason`; the last slot is all
     /// that have none), zeros left out.
     pub fn kernel_drops(&self) -> Vec<(u32, u64)> {
-        let Some(cells) = &self.kernel_drops else { return Vec::new() };
-        let counts = (0..drops::SLOTS).filter_map(|slot| Some((slot, cells.get(slot as usize)?.load())));
-        counts.filter(|(_, count)| *count > 0).collect()
+        let of = |reason| (0..=drops::PORT_OTHER).map(|port| self.kernel_drop(port, reason)).fold(0, u64::wrapping_add);
+        (0..drops::REASONS).map(|reason| (reason, of(reason))).filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// The same by slot of the port (the guard knows its names), then by reason.
+    pub fn kernel_drops_by_port(&self) -> Vec<(u32, u32, u64)> {
+        let all = (0..=drops::PORT_OTHER).flat_map(|port| (0..drops::REASONS).map(move |reason| (port, reason)));
+        let counts = all.map(|(port, reason)| (port, reason, self.kernel_drop(port, reason)));
+        counts.filter(|(_, _, count)| *count > 0).collect()
+    }
+
+    fn kernel_drop(&self, port: u32, reason: u32) -> u64 {
+        let cell = self.kernel_drops.as_ref().and_then(|cells| cells.get(drops::cell(port, reason) as usize));
+        cell.map_or(0, Word::load)
     }
 
     /// The highest generation that any cell of any row has seen.

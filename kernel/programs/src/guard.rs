@@ -1,4 +1,4 @@
-//! The guard's object: the XDP filter, the clock, and the two tracepoints that resolve latency stamps.
+//! The guard's object: the XDP filter, the clock, and the hooks that resolve latency stamps.
 //!
 //! Thin shims: what is decided is decided in `kernel-shared`, here are only maps, packet memory and kernel memory.
 #![no_std]
@@ -11,8 +11,8 @@ mod proxy;
 
 use aya_ebpf::{
     bindings::xdp_action,
-    macros::{raw_tracepoint, xdp},
-    programs::{RawTracePointContext, XdpContext},
+    macros::{cgroup_sock_addr, raw_tracepoint, xdp},
+    programs::{RawTracePointContext, SockAddrContext, XdpContext},
 };
 use frame::Frame;
 use kernel_shared::{account, inspect};
@@ -79,6 +79,20 @@ pub fn read_tcp(ctx: RawTracePointContext) -> i32 {
 pub fn read_udp(ctx: RawTracePointContext) -> i32 {
     probe::socket_read(ctx.arg(0), ctx.arg(1));
     0
+}
+
+/// `recvmsg(2)` that asks for the sender: how sockets of many peers read.
+#[cgroup_sock_addr(recvmsg4)]
+pub fn datagram4(ctx: SockAddrContext) -> i32 {
+    probe::datagram_read(ctx.sock_addr, false);
+    1
+}
+
+/// The same of an IPv6 socket.
+#[cgroup_sock_addr(recvmsg6)]
+pub fn datagram6(ctx: SockAddrContext) -> i32 {
+    probe::datagram_read(ctx.sock_addr, true);
+    1
 }
 
 #[cfg(not(test))]

@@ -54,6 +54,12 @@ pub const SLOT_SYN_COOKIES_SENT: u32 = 160;
 pub const SLOT_SYN_COOKIES_VALID: u32 = 161;
 /// Slot of ACKs over a budget without a valid cookie.
 pub const SLOT_SYN_COOKIES_INVALID: u32 = 162;
+/// Slot of TCP's round-trip samples on protected ports and flows; in the place of bytes the sum of the smoothed round trips, µs.
+pub const SLOT_TCP_RTT: u32 = 164;
+/// Slot of segments retransmitted there.
+pub const SLOT_TCP_RETRANSMITS: u32 = 165;
+/// Slot of retransmission timeouts there.
+pub const SLOT_TCP_TIMEOUTS: u32 = 166;
 /// Slots of the array that remembers when a cookie was last made in a listener's name.
 pub const PRIMED_LISTENERS: u32 = 1 << 12;
 /// Buckets of a latency histogram: bucket n counts latencies in [2^n, 2^(n+1)) ns.
@@ -71,7 +77,7 @@ pub const UDP: u8 = 17;
 pub const ABI_TEXT: &str = "ebpf-guard abi 6: control 8x24 (4 enforce deadline, 8 budgets); ports 3072x8; hosts 8x1024; flow4 8->48 x4096; flow6 24->48 x4096; \
 lists x8 of 8 x n (32 head, 65537 directory, v4 first<<32|last, v6 firsts, lasts, 1); ban4 4->32 x16384; ban6 8->32 x16384; range4 8->32 x4096; range6 20->32 x4096; \
 validator4 4->40 x1024; validator6 16->40 x1024; strangers 16 x81922 (4x16384 sources, 4x4096 prefixes, 2 totals); bits4 8x262144; bits6 8x65536 (fibonacci of /48, 22 bits); \
-counters 16 x256 x cpus; rows 64 x1024 x cpus; latency 8 x2x64 x cpus; stamps 24 x1408; events 64 ring 262144; egress4 8->1 x256; egress6 20->1 x256; egress 8 x16 x cpus; syn proxy: programs x1, diverted 24 x1 per cpu, primed 8 x4096; truth 128 x1024; kernel drops 8 x257; row latency 256 x1024";
+counters 16 x256 x cpus (164 tcp rtt, retransmits, timeouts); rows 64 x1024 x cpus; latency 8 x2x64 x cpus; stamps 24 x1408 (udp by flow, or by port); events 64 ring 262144; egress4 8->1 x256; egress6 20->1 x256; egress 8 x16 x cpus; syn proxy: programs x1, diverted 24 x1 per cpu, primed 8 x4096; truth 128 x1024; kernel drops 8 x257 x16 ports, drop ports 8 x15; row latency 256 x1024";
 
 /// An IPv4 flow: who speaks to us from where.
 ///
@@ -375,7 +381,7 @@ const _: () = {
     assert!(size_of::<RowLatency>() == 256);
     assert!(size_of::<Event>() == 64);
     assert!(SLOT_WOULD_DROP + crate::REASON_SLOTS <= SLOT_EVENTS_LOST && SLOT_EVENTS_SEEN < SLOT_SYN_COOKIES_SENT);
-    assert!(SLOT_SYN_COOKIES_INVALID < COUNTER_SLOTS && size_of::<crate::Verdict>() == 24);
+    assert!(SLOT_SYN_COOKIES_INVALID < SLOT_TCP_RTT && SLOT_TCP_TIMEOUTS < COUNTER_SLOTS && size_of::<crate::Verdict>() == 24);
 };
 
 impl FlowValue {
@@ -427,7 +433,7 @@ mod tests {
     /// The hash is a name that outlives a process: a change of it is a change of the ABI, and its own commit.
     #[test]
     fn the_abi_is_frozen() {
-        assert_eq!(abi_hash(2), 0x7f41_6d11_8d1e_cf9d);
+        assert_eq!(abi_hash(2), 0x3c45_77ae_44da_956e);
         assert_ne!(abi_hash(2), abi_hash(4));
     }
 }

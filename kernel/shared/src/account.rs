@@ -69,7 +69,7 @@ pub fn settle<P: Packet + ?Sized, T: Tables>(packet: &P, verdict: &Verdict, conf
         ordinal = row(cell, verdict, drop, length, tables.now());
     }
     if !drop && verdict.version() != 0 && ordinal & config.latency_mask() == 0 {
-        latency::stamp(packet, verdict, tables);
+        latency::stamp(packet, verdict, config.udp_by_flow(), tables);
     }
     let event = if verdict.drop() { event(packet, verdict, drop, config, tables) } else { None };
     Outcome { drop, event }

@@ -114,7 +114,7 @@ impl SynProxy {
     }
 }
 
-/// The configuration word: bits 0–1 mode, bit 2 drop unreadable, bit 3 loopback, bits 4–5 SYN proxy, bits 8–13 event sampling, bits 16–21 latency sampling.
+/// The configuration word: bits 0–1 mode, bit 2 drop unreadable, bit 3 loopback, bits 4–5 SYN proxy, bits 8–13 event sampling, bits 16–21 latency sampling, bit 24 datagrams by flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config(u64);
 
@@ -208,6 +208,17 @@ impl Config {
     pub const fn with_latency_shift(self, shift: u8) -> Config {
         Config(self.0 & !(63 << 16) | ((shift & 31) as u64) << 16)
     }
+
+    /// Whether somebody tells the sender of each datagram that is read: then stamps of UDP lie by flow, else by port.
+    #[inline(always)]
+    pub const fn udp_by_flow(self) -> bool {
+        self.0 >> 24 & 1 == 1
+    }
+
+    /// The same word with the switch for datagrams set.
+    pub const fn with_udp_by_flow(self, on: bool) -> Config {
+        Config(self.0 & !(1 << 24) | (on as u64) << 24)
+    }
 }
 
 #[cfg(test)]
@@ -220,13 +231,14 @@ mod tests {
             for other in Mode::ALL {
                 for shift in 0..=31 {
                     let config = Config::new(mode).with_event_shift(shift).with_latency_shift(31 - shift);
-                    let config = config.with_drop_unreadable(true).with_loopback(true);
+                    let config = config.with_drop_unreadable(true).with_loopback(true).with_udp_by_flow(true);
                     let changed = config.with_mode(other);
                     assert_eq!(config.mode(), mode);
                     assert_eq!(changed.mode(), other);
                     assert_eq!(changed.event_mask(), (1 << shift) - 1);
                     assert_eq!(changed.latency_mask(), (1 << (31 - shift)) - 1);
-                    assert!(changed.drop_unreadable() && changed.loopback());
+                    assert!(changed.drop_unreadable() && changed.loopback() && changed.udp_by_flow());
+                    assert!(!changed.with_udp_by_flow(false).udp_by_flow() && changed.with_udp_by_flow(false).loopback());
                     assert!(changed.with_loopback(false).drop_unreadable() && !changed.with_loopback(false).loopback());
                     assert!(!changed.with_drop_unreadable(false).drop_unreadable());
                 }

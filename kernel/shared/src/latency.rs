@@ -3,8 +3,11 @@
 //! XDP stamps a sampled packet; a tracepoint of the receive path resolves the stamp:
 //! - TCP: `skb_copy_datagram_iovec`, which fires when the kernel copies the segment into the reader's memory. The stamp holds the
 //!   sequence number of the segment's first byte, so exactly that segment resolves it, also after it was merged with others.
-//! - UDP: `sock_recv_length`, which fires as the receiving call returns. It names the socket, not the datagram, so the stamp is
-//!   resolved by the first read on that port that is at least as long: with datagrams waiting, a lower bound.
+//! - UDP, where the node's control group is known: its `recvmsg4`/`recvmsg6` hooks, which tell the sender of each datagram as it is handed
+//!   over. A stamp lies by its flow and is resolved by the next datagram of that flow: exact but for older ones that were not sampled.
+//! - UDP elsewhere: `sock_recv_length`, which fires as the receiving call returns. It names the socket, not the datagram. A connected socket
+//!   has one flow, which must be the stamp's; another socket's stamp is resolved by the first read on its port that is at least as
+//!   long: with datagrams waiting, a lower bound. One stamp is open per port then, of flows and of strangers.
 //!
 //! One stamp may be open per slot; flows and strangers have slots apart, so that a flood can't blind us to our peers.
 
@@ -12,15 +15,16 @@ use crate::{
     Word,
     abi::{LATENCY_BUCKETS, ROW_NONE, SLOT_LATENCY_LAPSED, SLOT_LATENCY_STAMPED, TCP},
     account::count,
+    control::{Config, WORD_CONFIG},
     packet::Packet,
     verdict::{Tables, Verdict},
 };
 
-/// Slots of TCP flows, by hash.
+/// Slots of flows, by hash.
 pub const SLOTS_FLOWS: u32 = 1024;
-/// Slots of TCP strangers, by hash.
+/// Slots of strangers, by hash.
 pub const SLOTS_STRANGERS: u32 = 256;
-/// Slots of UDP: two for each port's low six bits.
+/// Slots of UDP where stamps lie by port: two for each port's low six bits.
 pub const SLOTS_UDP: u32 = 128;
 /// All slots.
 pub const SLOTS: u32 = SLOTS_FLOWS + SLOTS_STRANGERS + SLOTS_UDP;
@@ -33,7 +37,7 @@ pub const LAPSE_NS: u64 = 10_000_000_000;
 pub struct Stamp {
     /// When the packet met XDP, ns; 0 = free.
     pub arrival_ns: Word,
-    /// What resolves it: number (TCP sequence, UDP length) in the upper half, mark of flow or port in the lower.
+    /// What resolves it: mark of the flow in the lower half; in the upper TCP's sequence, or UDP's length and port.
     pub tag: Word,
     /// Whose packet it is: row in the lower half ([`ROW_NONE`] = nobody's), its generation in the upper.
     pub owner: Word,
@@ -49,6 +53,18 @@ pub fn mark(remote: u32, local: u32, ports: u32) -> u32 {
     (mixed ^ mixed >> 15).wrapping_mul(0xC2B2_AE35)
 }
 
+/// A datagram's flow; the local address is left out, because a socket that hears on all of them does not tell it.
+#[inline(always)]
+pub fn mark_udp(remote: u32, ports: u32) -> u32 {
+    mark(remote, crate::abi::UDP as u32, ports)
+}
+
+/// Both ports as they lie in a header, from the remote one in wire order and the local one as a number.
+#[inline(always)]
+pub const fn ports(remote: u16, local: u16) -> u32 {
+    remote as u32 | (local.to_be() as u32) << 16
+}
+
 /// A v6 address in 32 bits.
 #[inline(always)]
 pub fn fold(high: u64, low: u64) -> u32 {
@@ -56,30 +72,30 @@ pub fn fold(high: u64, low: u64) -> u32 {
     (mixed ^ mixed >> 32) as u32
 }
 
-/// The slots in which a TCP connection's stamp may lie: as a flow, as a stranger.
+/// The slots in which the stamp of a flow may lie: as a known one, as a stranger's.
 #[inline(always)]
-pub fn slots_tcp(mark: u32) -> (u32, u32) {
+pub fn slots_flow(mark: u32) -> (u32, u32) {
     (mark & (SLOTS_FLOWS - 1), SLOTS_FLOWS + (mark >> 12 & (SLOTS_STRANGERS - 1)))
 }
 
-/// The slots in which a UDP port's stamp may lie: of flows, of strangers.
+/// The slots in which the stamp of a UDP port may lie: of flows, of strangers.
 #[inline(always)]
-pub fn slots_udp(port: u16) -> (u32, u32) {
+pub fn slots_port(port: u16) -> (u32, u32) {
     let base = SLOTS_FLOWS + SLOTS_STRANGERS + (port as u32 & 63) * 2;
     (base, base + 1)
 }
 
 /// Stamps a packet, if it carries payload and its slot is free.
 #[inline(always)]
-pub(crate) fn stamp<P: Packet + ?Sized, T: Tables>(packet: &P, verdict: &Verdict, tables: &T) {
-    if let Some((slot, tag)) = tag(packet, verdict) {
+pub(crate) fn stamp<P: Packet + ?Sized, T: Tables>(packet: &P, verdict: &Verdict, udp_by_flow: bool, tables: &T) {
+    if let Some((slot, tag)) = tag(packet, verdict, udp_by_flow) {
         open(slot, tag, verdict.row as u64 | (verdict.generation as u64) << 32, tables);
     }
 }
 
 /// Slot and tag of a packet with payload.
 #[inline(always)]
-fn tag<P: Packet + ?Sized>(packet: &P, verdict: &Verdict) -> Option<(u32, u64)> {
+fn tag<P: Packet + ?Sized>(packet: &P, verdict: &Verdict, udp_by_flow: bool) -> Option<(u32, u64)> {
     // Masks renew the bounds that the kernel's verifier forgets when an offset rests on the stack.
     let (ip, transport, end) = ((verdict.ip & 0xff) as usize, (verdict.transport & 0x1fff) as usize, verdict.end as usize);
     let is_flow = verdict.row != ROW_NONE;
@@ -87,9 +103,14 @@ fn tag<P: Packet + ?Sized>(packet: &P, verdict: &Verdict) -> Option<(u32, u64)> 
     if verdict.protocol() != TCP {
         let length = packet.be16(transport + 4)?;
         let port = u32::from_be(ports) as u16;
-        let (flow, stranger) = slots_udp(port);
         let payload = length.checked_sub(8).filter(|payload| *payload > 0)?;
-        return Some((if is_flow { flow } else { stranger }, (payload as u64) << 32 | port as u64));
+        let remote = match verdict.version() {
+            4 => packet.raw32(ip + 12)?,
+            _ => fold(packet.raw64(ip + 8)?, packet.raw64(ip + 16)?),
+        };
+        let mark = mark_udp(remote, ports);
+        let (flow, stranger) = if udp_by_flow { slots_flow(mark) } else { slots_port(port) };
+        return Some((if is_flow { flow } else { stranger }, (payload as u64) << 48 | (port as u64) << 32 | mark as u64));
     }
     let header = (packet.be16(transport + 12)? >> 12) as usize * 4;
     if transport + header >= end {
@@ -102,7 +123,7 @@ fn tag<P: Packet + ?Sized>(packet: &P, verdict: &Verdict) -> Option<(u32, u64)> 
         (fold(packet.raw64(ip + 8)?, packet.raw64(ip + 16)?), fold(packet.raw64(ip + 24)?, packet.raw64(ip + 32)?))
     };
     let mark = mark(remote, local, ports);
-    let (flow, stranger) = slots_tcp(mark);
+    let (flow, stranger) = slots_flow(mark);
     Some((if is_flow { flow } else { stranger }, (sequence as u64) << 32 | mark as u64))
 }
 
@@ -128,18 +149,33 @@ fn open<T: Tables>(slot: u32, tag: u64, owner: u64, tables: &T) {
 /// A TCP segment is being read: resolves the stamp of its connection, if the stamped byte is in it. `ports` in wire order.
 #[inline(always)]
 pub fn read_tcp<T: Tables>(mark: u32, sequence: u32, sequence_end: u32, tables: &T) {
-    let (flow, stranger) = slots_tcp(mark);
+    let (flow, stranger) = slots_flow(mark);
     let matches =
         |tag: u64| tag as u32 == mark && ((tag >> 32) as u32).wrapping_sub(sequence) < sequence_end.wrapping_sub(sequence);
     resolve(flow, 0, matches, tables);
     resolve(stranger, 0, matches, tables);
 }
 
-/// A UDP read of `length` bytes on `port` returns.
+/// A read of `length` bytes on a UDP port returns; `mark` is the flow's where its socket is connected.
 #[inline(always)]
-pub fn read_udp<T: Tables>(port: u16, length: u32, tables: &T) {
-    let (flow, stranger) = slots_udp(port);
-    let matches = |tag: u64| tag as u32 == port as u32 && length as u64 >= tag >> 32;
+pub fn read_udp<T: Tables>(port: u16, length: u32, mark: Option<u32>, tables: &T) {
+    // One look at two slots, not two at four: the verifier walks each by itself.
+    let (flow, stranger) = match (Config::from_word(tables.control(WORD_CONFIG)).udp_by_flow(), mark) {
+        (true, None) => return,
+        (true, Some(mark)) => slots_flow(mark),
+        (false, _) => slots_port(port),
+    };
+    let fits = |tag: u64| (tag >> 32) as u16 == port && length as u64 >= tag >> 48;
+    let matches = |tag: u64| fits(tag) && mark.is_none_or(|mark| mark == tag as u32);
+    resolve(flow, 1, matches, tables);
+    resolve(stranger, 1, matches, tables);
+}
+
+/// A datagram of this flow to this port is handed over.
+#[inline(always)]
+pub fn read_udp_flow<T: Tables>(mark: u32, port: u16, tables: &T) {
+    let (flow, stranger) = slots_flow(mark);
+    let matches = |tag: u64| tag as u32 == mark && (tag >> 32) as u16 == port;
     resolve(flow, 1, matches, tables);
     resolve(stranger, 1, matches, tables);
 }
@@ -195,9 +231,11 @@ pub fn log2(mut value: u64) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
     use super::*;
-    use crate::model::Model;
+    use crate::{abi::UDP, control::Mode, model::Model};
     use proptest::prelude::*;
+    use std::{vec, vec::Vec};
 
     proptest! {
         #[test]
@@ -207,8 +245,8 @@ mod tests {
 
         #[test]
         fn slots_are_in_bounds_and_apart(mark: u32, port: u16) {
-            let (flow, stranger) = slots_tcp(mark);
-            let (flow_udp, stranger_udp) = slots_udp(port);
+            let (flow, stranger) = slots_flow(mark);
+            let (flow_udp, stranger_udp) = slots_port(port);
             prop_assert!(flow < SLOTS_FLOWS && (SLOTS_FLOWS..SLOTS_FLOWS + SLOTS_STRANGERS).contains(&stranger));
             prop_assert!(flow_udp >= SLOTS_FLOWS + SLOTS_STRANGERS && stranger_udp < SLOTS);
         }
@@ -218,7 +256,7 @@ mod tests {
         fn only_the_stamped_byte_resolves(sequence: u32, before in 0u32..5000, after in 1u32..5000, mark: u32) {
             let model = Model::default();
             model.set_time(0, 1_000);
-            open(slots_tcp(mark).0, (sequence as u64) << 32 | mark as u64, 5 | 9 << 32, &model);
+            open(slots_flow(mark).0, (sequence as u64) << 32 | mark as u64, 5 | 9 << 32, &model);
             model.set_time(0, 1_000 + 5_000);
             let start = sequence.wrapping_sub(before);
             read_tcp(mark ^ 1, start, sequence.wrapping_add(after), &model);
@@ -233,6 +271,68 @@ mod tests {
             read_tcp(mark, start, sequence.wrapping_add(after), &model);
             prop_assert_eq!(model.latency_count(), 1);
         }
+    }
+
+    /// A datagram to 10.0.0.2:9000 whose payload has this length.
+    fn datagram(source: [u8; 4], port: u16, payload: u16) -> Vec<u8> {
+        let mut frame = vec![0; 12];
+        frame.extend([8, 0, 0x45, 0]);
+        frame.extend((28 + payload).to_be_bytes());
+        frame.extend([0, 0, 0x40, 0, 64, 17, 0, 0]);
+        frame.extend(source);
+        frame.extend([10, 0, 0, 2]);
+        frame.extend(port.to_be_bytes());
+        frame.extend(9000u16.to_be_bytes());
+        frame.extend((8 + payload).to_be_bytes());
+        frame.extend([0, 0]);
+        frame.resize(frame.len() + payload as usize, 7);
+        frame
+    }
+
+    fn mark_of(source: [u8; 4], port: u16) -> u32 {
+        mark_udp(u32::from_ne_bytes(source), ports(port.to_be(), 9000))
+    }
+
+    /// Stamps what comes from two peers at once, one of them a known flow's; what each read then adds to the histogram.
+    fn stamped(by_flow: bool) -> Model {
+        let mut model = Model::default();
+        model.protect(UDP, 9000);
+        model.set_control(WORD_CONFIG, Config::new(Mode::Shadow).with_udp_by_flow(by_flow).word());
+        model.set_time(0, 1_000);
+        for (source, payload) in [([10, 0, 0, 5], 100), ([10, 0, 0, 6], 50)] {
+            let frame = datagram(source, 4000, payload);
+            let verdict = crate::inspect(frame.as_slice(), &model);
+            stamp(frame.as_slice(), &verdict, by_flow, &model);
+        }
+        model.set_time(0, 2_000);
+        model
+    }
+
+    #[test]
+    fn a_datagrams_stamp_by_flow_is_resolved_by_its_flow_alone() {
+        let model = stamped(true);
+        assert_eq!(model.counted(SLOT_LATENCY_STAMPED), 2);
+        read_udp(9000, 5000, None, &model);
+        read_udp(9000, 5000, Some(mark_of([10, 0, 0, 5], 4001)), &model);
+        read_udp_flow(mark_of([10, 0, 0, 5], 4000), 9001, &model);
+        assert_eq!(model.latency_count(), 0);
+        read_udp_flow(mark_of([10, 0, 0, 6], 4000), 9000, &model);
+        read_udp_flow(mark_of([10, 0, 0, 6], 4000), 9000, &model);
+        assert_eq!(model.latency_count(), 1);
+        read_udp(9000, 100, Some(mark_of([10, 0, 0, 5], 4000)), &model);
+        assert_eq!(model.latency_count(), 2);
+    }
+
+    #[test]
+    fn a_datagrams_stamp_by_port_waits_for_a_read_that_can_be_its_own() {
+        let model = stamped(false);
+        assert_eq!(model.counted(SLOT_LATENCY_STAMPED), 1, "one a port");
+        read_udp(9000, 99, None, &model);
+        read_udp(9001, 100, None, &model);
+        read_udp(9000, 100, Some(mark_of([10, 0, 0, 6], 4000)), &model);
+        assert_eq!(model.latency_count(), 0);
+        read_udp(9000, 100, Some(mark_of([10, 0, 0, 5], 4000)), &model);
+        assert_eq!(model.latency_count(), 1);
     }
 
     #[test]

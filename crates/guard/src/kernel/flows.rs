@@ -325,6 +325,16 @@ impl Flows {
         self.rows.iter().map(info).collect()
     }
 
+    /// The busiest rows with their latencies, by packets passed, at most `max`: (row, its buckets as [`RowInfo::latency`] has them).
+    pub fn busiest(&self, counters: &Maps, max: usize) -> Vec<(u32, Vec<u64>)> {
+        let packets = |(index, row): (&u32, &Row)| (counters.row(*index, row.generation).packets, *index, row.generation);
+        let mut rows: Vec<_> = self.rows.iter().map(packets).collect();
+        rows.sort_unstable_by(|a, b| b.cmp(a));
+        rows.truncate(max);
+        rows.sort_unstable_by_key(|(_, index, _)| *index);
+        rows.into_iter().map(|(_, index, generation)| (index, counters.row_latency(index, generation))).collect()
+    }
+
     /// The row of a label: the one it has, else the one that its flow had before a restart, else a free one, else one that nobody
     /// uses any more, else none. Without a label there is no row.
     fn row(&mut self, key: &FlowKey, label: &str) -> (u32, u32) {

@@ -53,7 +53,7 @@ use std::{
 use types::Offence;
 
 pub use reload::ReloadError;
-pub use vitals::Vitals;
+pub use vitals::{ROWS_SHOWN_MAX, TcpTotals, Vitals};
 
 /// What a guard is told when it starts.
 #[derive(Clone, Debug)]
@@ -234,7 +234,7 @@ impl Guard {
         let ifindex = attach::ifindex(&options.interface)?;
         let cpus = load::cpus()?;
         let had_maps = directory.join("CONTROL").exists();
-        let object = load::load(&directory)?;
+        let mut object = load::load(&directory)?;
         let tables = Tables::open(&directory)?;
         let counters = map_counters(&directory, cpus)?;
         let clock = Clock::new(object.clock.try_clone().map_err(GuardError::Clock)?).map_err(GuardError::Clock)?;
@@ -261,7 +261,8 @@ impl Guard {
         let kept = Config::from_word(tables.control(WORD_CONFIG)?);
         let mode = options.mode.unwrap_or(if had_maps { kept.mode() } else { Mode::Shadow });
         let sampled = Config::new(mode).with_event_shift(options.event_shift).with_latency_shift(options.latency_shift);
-        let config = sampled.with_loopback(options.interface == "lo");
+        let by_flow = object.name_senders(group.as_ref());
+        let config = sampled.with_loopback(options.interface == "lo").with_udp_by_flow(by_flow);
         let config = config.with_syn_proxy(syn_proxy::at_start(options.syn_proxy, kept.syn_proxy(), &object.syn_proxy));
         if options.mode.is_some() {
             tables.set_control(WORD_ENFORCE_DEADLINE, 0)?;
@@ -287,7 +288,7 @@ impl Guard {
             }
         };
         let cgroup = options.cgroup.as_deref().zip(group.as_ref());
-        let probes = Probes::start(&directory, &older, clock.hz(), cgroup);
+        let probes = Probes::start(&directory, &older, (clock.hz(), cpus), cgroup, &options.protect);
         let counters = map_probes(counters, &directory)?;
         for other in &older {
             let failed = |source| GuardError::Directory { path: other.clone(), source };

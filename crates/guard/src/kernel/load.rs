@@ -3,7 +3,7 @@
 use super::{btf::Btf, sys, tables};
 use aya::{
     Ebpf, EbpfLoader,
-    programs::{ProgramError, RawTracePoint, Xdp},
+    programs::{CgroupAttachMode, CgroupSockAddr, ProgramError, RawTracePoint, Xdp},
 };
 use kernel_shared::abi::{COUNTER_SLOTS, LATENCY_BUCKETS, ROWS_MAX};
 use std::{
@@ -70,13 +70,18 @@ pub struct Loaded {
     pub latency_sources: [String; 2],
 }
 
+/// What the latency of UDP ends with where nothing tells the sender.
+const UDP_CALL: &str = "return of the receiving call (sock_recv_length)";
+/// And where something does.
+const UDP_BY_SENDER: &str = "xdp arrival to the receiving call's naming of the sender (recvmsg4, recvmsg6 of the control group)";
+
 /// Number of possible CPUs: the arrays' stride.
 pub fn cpus() -> Result<u32, LoadError> {
     aya::util::nr_cpus().map(|count| count as u32).map_err(|(_, error)| LoadError::Cpus(error))
 }
 
 /// Names of the probe's globals, and where BTF has their values.
-const OFFSETS: [(&str, &str, &[&str]); 9] = [
+const OFFSETS: [(&str, &str, &[&str]); 13] = [
     ("SKB_HEAD", "sk_buff", &["head"]),
     ("SKB_NETWORK", "sk_buff", &["network_header"]),
     ("SKB_TRANSPORT", "sk_buff", &["transport_header"]),
@@ -84,6 +89,10 @@ const OFFSETS: [(&str, &str, &[&str]); 9] = [
     ("SKB_CB", "sk_buff", &["cb"]),
     ("SK_NUM", "sock", &["__sk_common", "skc_num"]),
     ("SK_NET", "sock", &["__sk_common", "skc_net"]),
+    ("SK_FAMILY", "sock", &["__sk_common", "skc_family"]),
+    ("SK_REMOTE_PORT", "sock", &["__sk_common", "skc_dport"]),
+    ("SK_REMOTE4", "sock", &["__sk_common", "skc_daddr"]),
+    ("SK_REMOTE6", "sock", &["__sk_common", "skc_v6_daddr"]),
     ("SK_PROTOCOL", "sock", &["sk_protocol"]),
     ("NET_INUM", "net", &["ns", "inum"]),
 ];
@@ -138,9 +147,36 @@ pub fn load(directory: &Path) -> Result<Loaded, LoadError> {
     };
     let latency_sources = [
         probe("read_tcp", "skb_copy_datagram_iovec", "xdp arrival to copy into the reader's memory (skb_copy_datagram_iovec)"),
-        probe("read_udp", "sock_recv_length", "xdp arrival to return of the receiving call (sock_recv_length), lower bound"),
+        probe("read_udp", "sock_recv_length", &format!("xdp arrival to the {UDP_CALL}, of unconnected sockets a lower bound")),
     ];
     Ok(Loaded { object, guard, explain, clock, syn_proxy, latency_sources })
+}
+
+impl Loaded {
+    /// Has the control group's processes tell the sender of each datagram that they read; whether they do. Where they can't, stamps of UDP
+    /// lie by port, and the line of that latency says so.
+    pub fn name_senders(&mut self, group: Option<&std::fs::File>) -> bool {
+        let Some(group) = group else { return false };
+        let attached = ["datagram4", "datagram6"].into_iter().try_for_each(|name| attach_reader(&mut self.object, name, group));
+        let [_, source] = &mut self.latency_sources;
+        match attached {
+            Ok(()) if source.starts_with("none") => *source = UDP_BY_SENDER.to_string(),
+            Ok(()) => *source = format!("{UDP_BY_SENDER}; of a connected socket to the {UDP_CALL}"),
+            Err(error) => {
+                tracing::warn!(error = format!("{:#}", anyhow::Error::from(error)), "datagrams are not measured by their sender");
+                return false;
+            }
+        }
+        true
+    }
+}
+
+fn attach_reader(object: &mut Ebpf, name: &'static str, group: &std::fs::File) -> Result<(), LoadError> {
+    let failed = |source: ProgramError| LoadError::Program { name, source: Box::new(source) };
+    let program: &mut CgroupSockAddr = object.program_mut(name).ok_or(LoadError::Missing(name))?.try_into().map_err(failed)?;
+    program.load().map_err(failed)?;
+    program.attach(group, CgroupAttachMode::AllowMultiple).map_err(failed)?;
+    Ok(())
 }
 
 /// Loads one of the object's programs for benchmarks; a guard never does.

@@ -1,10 +1,10 @@
 //! The guard's own metrics: one text from one [`Vitals`].
 //!
-//! Names are a contract (`docs/spec/kernel-abi.md`). Labels come from closed enums, so the number of series is fixed: there is none per
-//! address, per peer or per file.
+//! Names are a contract (`docs/guide/guard-alone.md`). Labels come from closed enums and bounded tables (lists, ports, rows), never from what a
+//! stranger sends: there is no series per address.
 
 use super::guard::Vitals;
-use crate::protocol::LatencyInfo;
+use crate::protocol::ListInfo;
 use kernel_shared::control::Mode;
 use prometheus_client::{
     collector::Collector,
@@ -12,14 +12,20 @@ use prometheus_client::{
     metrics::MetricType,
     registry::Registry,
 };
-use std::{fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
+/// Content type of [`plain`].
+pub const CONTENT_TYPE_PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Content type of [`encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// Lowest power of two shown in a latency histogram: all below 2^10 ns (1 µs) is one bucket.
 const LATENCY_SHOWN_FIRST: usize = 10;
 /// Highest one: all from 2^32 ns (4.3 s) on is `+Inf`.
 const LATENCY_SHOWN_LAST: usize = 31;
+/// Powers of two in a bucket of the guard's histograms.
+const LATENCY_STEP: usize = 1;
+/// And of a row's.
+const ROW_LATENCY_STEP: usize = 2;
 /// XDP modes that an interface can be in.
 const XDP_MODES: [&str; 3] = ["native", "generic", "none"];
 
@@ -77,7 +83,9 @@ impl Collector for Page {
         self.identity(encoder)?;
         self.packets(encoder)?;
         self.extras(encoder)?;
+        self.tables(encoder)?;
         self.lists(encoder)?;
+        self.stack(encoder)?;
         self.latency(encoder)?;
         self.process(encoder)
     }
@@ -161,7 +169,7 @@ impl Page {
         Ok(())
     }
 
-    fn lists(&self, encoder: Encoder) -> fmt::Result {
+    fn tables(&self, encoder: Encoder) -> fmt::Result {
         let vitals = &self.vitals;
         let bans = vitals.bans.iter().map(|(offence, count)| (offence.as_str(), *count));
         gauges(encoder, "ebpf_guard_bans", "Bans in force, by offence", "offence", bans)?;
@@ -175,15 +183,64 @@ impl Page {
         gauges(encoder, "ebpf_guard_budget_burst_packets", help, "budget", bursts)
     }
 
+    fn lists(&self, encoder: Encoder) -> fmt::Result {
+        let lists = || self.vitals.lists.iter();
+        let of = |value: fn(&ListInfo) -> f64| lists().map(move |list| ("list", list.name.as_str(), value(list)));
+        let help = "Prefixes of a list, as they were read";
+        family(encoder, "ebpf_guard_list_prefixes", help, MetricType::Gauge, of(|list| list.prefixes as f64))?;
+        let help = "Packets that met a list since it was loaded";
+        family(encoder, "ebpf_guard_list_hits", help, MetricType::Counter, of(|list| list.hits as f64))?;
+        let help = "Lines that were left out of a list, because they were no prefix";
+        family(encoder, "ebpf_guard_list_skipped_lines", help, MetricType::Gauge, of(|list| list.skipped as f64))?;
+        let help = "Kernel memory of a list";
+        family(encoder, "ebpf_guard_list_memory_bytes", help, MetricType::Gauge, of(|list| list.bytes as f64))?;
+        let help = "When a list was loaded, since the epoch: its age is time() less this";
+        let loaded = of(|list| list.since_unix_ms as f64 / 1e3);
+        family(encoder, "ebpf_guard_list_loaded_timestamp_seconds", help, MetricType::Gauge, loaded)?;
+        let help = "When a list ends, since the epoch";
+        let ends = of(|list| list.until_unix_ms as f64 / 1e3);
+        family(encoder, "ebpf_guard_list_expiry_timestamp_seconds", help, MetricType::Gauge, ends)
+    }
+
+    /// What the kernel's own stack does behind the guard.
+    fn stack(&self, encoder: Encoder) -> fmt::Result {
+        let vitals = &self.vitals;
+        let attached = vitals.probes.iter().map(|(name, attached)| (name.as_str(), u64::from(*attached)));
+        let help = "1 if a probe is attached, 0 if the kernel refused it; absent where nobody asked for it";
+        gauges(encoder, "ebpf_guard_probe_attached", help, "probe", attached)?;
+        let help = "Packets on protected ports that passed the guard and were dropped by the kernel's stack; a reason appears with its first";
+        let mut metric = encoder.encode_descriptor("ebpf_guard_kernel_drops", help, None, MetricType::Counter)?;
+        for ((reason, port), count) in &vitals.kernel_drops {
+            let labels = [("reason", reason.as_str()), ("port", port.as_str())];
+            metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(count, None)?;
+        }
+        let Some(tcp) = vitals.tcp else { return Ok(()) };
+        let help = "Segments sent again on TCP connections of the control group; absent without one";
+        counter(encoder, "ebpf_guard_tcp_retransmits", help, tcp.retransmits)?;
+        counter(encoder, "ebpf_guard_tcp_timeouts", "Retransmission timeouts there", tcp.timeouts)?;
+        counter(encoder, "ebpf_guard_tcp_rtt_samples", "Round-trip samples there", tcp.samples)?;
+        let help = "Sum of the smoothed round trips at those samples: over their number, the mean";
+        let mut metric = encoder.encode_descriptor("ebpf_guard_tcp_rtt_seconds", help, None, MetricType::Counter)?;
+        metric.encode_counter::<NoLabelSet, _, u64>(&(tcp.rtt_us as f64 / 1e6), None)
+    }
+
     fn latency(&self, encoder: Encoder) -> fmt::Result {
         let stats = &self.vitals.stats;
         let help = "Arrival of a packet in XDP until its reader has it (sampled); the sum takes each sample at its bucket's middle";
         let mut metric = encoder.encode_descriptor("ebpf_guard_packet_latency_seconds", help, None, MetricType::Histogram)?;
         for (protocol, info) in [("tcp", &stats.latency_tcp), ("udp", &stats.latency_udp)] {
-            let (sum, shown) = histogram(info);
+            let (sum, shown) = histogram(&info.buckets, LATENCY_STEP);
             let labels = [("protocol", protocol)];
             let mut family = metric.encode_family(&labels)?;
             family.encode_histogram::<NoLabelSet>(sum, info.count, &shown, None)?;
+        }
+        let help = "The same of the busiest rows' packets, at most 16; `ebpf-guard peers` tells whose a row is";
+        let mut metric = encoder.encode_descriptor("ebpf_guard_row_latency_seconds", help, None, MetricType::Histogram)?;
+        for (row, buckets) in &self.vitals.rows {
+            let (sum, shown) = histogram(buckets, ROW_LATENCY_STEP);
+            let labels = [("row", row.to_string())];
+            let mut family = metric.encode_family(&labels)?;
+            family.encode_histogram::<NoLabelSet>(sum, buckets.iter().sum(), &shown, None)?;
         }
         counter(encoder, "ebpf_guard_latency_stamped", "Packets stamped for their latency", stats.latency_stamped)?;
         counter(encoder, "ebpf_guard_latency_lapsed", "Stamps that nobody read in time", stats.latency_lapsed)
@@ -203,15 +260,39 @@ impl Page {
     }
 }
 
-/// Sum in seconds, and (upper bound in seconds, samples) a bucket.
-fn histogram(info: &LatencyInfo) -> (f64, Vec<(f64, u64)>) {
-    let count = |bucket: usize| info.buckets.get(bucket).copied().unwrap_or(0);
+/// Sum in seconds, and (upper bound in seconds, samples) a bucket; a bucket holds `step` of the kernel's.
+fn histogram(buckets: &[u64], step: usize) -> (f64, Vec<(f64, u64)>) {
+    let counted = |from: usize, to: usize| buckets.iter().skip(from).take(to - from).sum();
     let seconds = |power: usize| 2f64.powi(power as i32) / 1e9;
-    let sum = info.buckets.iter().enumerate().map(|(bucket, count)| *count as f64 * 1.5 * seconds(bucket)).sum();
-    let mut shown = vec![(seconds(LATENCY_SHOWN_FIRST), (0..LATENCY_SHOWN_FIRST).map(count).sum())];
-    shown.extend((LATENCY_SHOWN_FIRST..=LATENCY_SHOWN_LAST).map(|bucket| (seconds(bucket + 1), count(bucket))));
-    shown.push((f64::INFINITY, info.buckets.iter().skip(LATENCY_SHOWN_LAST + 1).sum()));
+    let sum = buckets.iter().enumerate().map(|(bucket, count)| *count as f64 * 1.5 * seconds(bucket)).sum();
+    let mut shown = vec![(seconds(LATENCY_SHOWN_FIRST), counted(0, LATENCY_SHOWN_FIRST))];
+    let bounds = (LATENCY_SHOWN_FIRST..=LATENCY_SHOWN_LAST).step_by(step);
+    shown.extend(bounds.map(|bucket| (seconds(bucket + step), counted(bucket, bucket + step))));
+    shown.push((f64::INFINITY, buckets.iter().skip(LATENCY_SHOWN_LAST + 1).sum()));
     (sum, shown)
+}
+
+/// The same text in the format that came before OpenMetrics (`text/plain; version=0.0.4`): a counter's family is called as its samples are,
+/// there is no kind `info`, and no end mark.
+pub fn plain(page: &str) -> String {
+    let mut text = String::with_capacity(page.len());
+    let families: BTreeMap<&str, &str> = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
+    for line in page.lines().filter(|line| *line != "# EOF" && !line.starts_with("# UNIT ")) {
+        let head = ["# HELP ", "# TYPE "].into_iter().find_map(|head| Some((head, line.strip_prefix(head)?.split_once(' ')?)));
+        if let Some((head, (name, rest))) = head {
+            let kind = families.get(name).copied().unwrap_or_default();
+            let suffix = match kind {
+                "counter" => "_total",
+                "info" => "_info",
+                _ => "",
+            };
+            let rest = if head == "# TYPE " && kind == "info" { "gauge" } else { rest };
+            text.extend([head, name, suffix, " ", rest, "\n"]);
+        } else {
+            text.extend([line, "\n"]);
+        }
+    }
+    text
 }
 
 fn counter(encoder: Encoder, name: &str, help: &str, value: u64) -> fmt::Result {
@@ -230,18 +311,49 @@ fn gauges<'a>(encoder: Encoder, name: &str, help: &str, label: &str, values: imp
     Ok(())
 }
 
+/// A family with one label.
+fn family<'a>(
+    encoder: Encoder,
+    name: &str,
+    help: &str,
+    kind: MetricType,
+    samples: impl Iterator<Item = (&'static str, &'a str, f64)>,
+) -> fmt::Result {
+    let mut metric = encoder.encode_descriptor(name, help, None, kind)?;
+    for (label, value, sample) in samples {
+        let labels = [(label, value)];
+        let mut series = metric.encode_family(&labels)?;
+        match kind {
+            MetricType::Counter => series.encode_counter::<NoLabelSet, _, u64>(&sample, None)?,
+            _ => series.encode_gauge(&sample)?,
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_histogram_keeps_every_sample() {
-        let info = LatencyInfo { source: String::new(), count: 0, buckets: (0..64).map(|bucket| bucket + 1).collect() };
-        let (sum, shown) = histogram(&info);
-        assert_eq!(shown.iter().map(|(_, count)| count).sum::<u64>(), (1..=64).sum::<u64>());
-        assert_eq!(shown.len(), LATENCY_SHOWN_LAST - LATENCY_SHOWN_FIRST + 3);
-        assert!(shown.windows(2).all(|pair| pair[0].0 < pair[1].0) && sum > 0.0);
-        assert_eq!(histogram(&LatencyInfo::default()).0, 0.0);
+        let buckets: Vec<u64> = (0..64).map(|bucket| bucket + 1).collect();
+        for step in [LATENCY_STEP, ROW_LATENCY_STEP] {
+            let (sum, shown) = histogram(&buckets, step);
+            assert_eq!(shown.iter().map(|(_, count)| count).sum::<u64>(), (1..=64).sum::<u64>());
+            assert_eq!(shown.len(), (LATENCY_SHOWN_LAST - LATENCY_SHOWN_FIRST + 1) / step + 2);
+            assert!(shown.windows(2).all(|pair| pair[0].0 < pair[1].0) && sum > 0.0);
+            assert_eq!(histogram(&[], step).0, 0.0);
+        }
+    }
+
+    #[test]
+    fn the_older_format_calls_families_as_their_samples() {
+        let page = "# HELP a Counts.\n# TYPE a counter\na_total 3\n# HELP b A gauge.\n# TYPE b gauge\nb{c=\"# TYPE b x\"} 1\n\
+                    # HELP d Names.\n# TYPE d info\nd_info{e=\"f\"} 1\n# EOF\n";
+        let expect = "# HELP a_total Counts.\n# TYPE a_total counter\na_total 3\n# HELP b A gauge.\n# TYPE b gauge\n\
+                      b{c=\"# TYPE b x\"} 1\n# HELP d_info Names.\n# TYPE d_info gauge\nd_info{e=\"f\"} 1\n";
+        assert_eq!(plain(page), expect);
     }
 
     #[test]

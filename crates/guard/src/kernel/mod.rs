@@ -9,6 +9,7 @@ pub mod btf;
 pub mod budgets;
 pub mod caps;
 pub mod clock;
+pub mod drop_ports;
 pub mod duration;
 pub mod egress;
 pub mod events;

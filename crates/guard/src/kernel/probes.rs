@@ -6,13 +6,16 @@
 use super::{
     bpffs,
     btf::Btf,
+    drop_ports::{self, DropPorts},
     egress::{self, EgressError},
     sys,
 };
+use crate::protocol::Protocol;
 use aya::{
     Ebpf, EbpfLoader,
     programs::{Program, ProgramError},
 };
+use kernel_shared::abi::COUNTER_SLOTS;
 use std::{
     collections::BTreeMap,
     fs, io,
@@ -24,8 +27,8 @@ use std::{
 /// The stripped object, built by `cargo xtask kernel build` and committed.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../objects/probes.o");
 
-/// The maps of the object, by the names of their pins: the first three are the filter's.
-const MAPS: [&str; 5] = ["PORTS", "FLOWS4", "FLOWS6", "TRUTH", "KERNEL_DROPS"];
+/// The maps of the object, by the names of their pins: the first four are the filter's.
+const MAPS: [&str; 7] = ["PORTS", "FLOWS4", "FLOWS6", "COUNTERS", "TRUTH", "KERNEL_DROPS", drop_ports::MAP];
 /// Those that are frozen and handed out for mapping.
 pub const FROZEN: [&str; 2] = crate::reader::PROBES;
 
@@ -78,15 +81,24 @@ pub struct Probes {
     _link: Option<OwnedFd>,
     lines: BTreeMap<&'static str, String>,
     reasons: BTreeMap<u32, String>,
+    /// By what ports drops are told apart; `None` without the object.
+    pub ports: Option<DropPorts>,
 }
 
 impl Probes {
     /// Loads and attaches what it can. `directory` holds the pins of the filter's maps; `hz` is the kernel's ticks a second.
-    /// `cgroup` is the node's control group, by path and descriptor; `older` are this instance's directories of other layouts.
-    pub fn start(directory: &Path, older: &[PathBuf], hz: u64, cgroup: Option<(&Path, &fs::File)>) -> Probes {
+    /// `cgroup` is the node's control group, by path and descriptor; `older` are this instance's directories of other layouts; `protect` are the
+    /// ports that the kernel's drops are told apart by.
+    pub fn start(
+        directory: &Path,
+        older: &[PathBuf],
+        (hz, cpus): (u64, u32),
+        cgroup: Option<(&Path, &fs::File)>,
+        protect: &[(Protocol, u16)],
+    ) -> Probes {
         let mut probes = Probes::default();
         let btf = fs::read(super::btf::VMLINUX).ok().and_then(Btf::parse);
-        let mut object = match load(directory, hz, btf.as_ref()) {
+        let mut object = match load(directory, (hz, cpus), btf.as_ref()) {
             Ok(object) => object,
             Err(reason) => {
                 for name in [KERNEL_DROPS, TCP_TRUTH] {
@@ -95,7 +107,12 @@ impl Probes {
                 return probes;
             }
         };
-        let attached = kernel_drops(&mut object, btf.as_ref());
+        let ports = DropPorts::open(directory, protect);
+        let attached = match &ports {
+            Ok(_) => kernel_drops(&mut object, btf.as_ref()),
+            Err(error) => Err(error.to_string()),
+        };
+        probes.ports = ports.ok();
         probes.lines.insert(KERNEL_DROPS, line(attached.map(|()| "tracepoint kfree_skb".to_string())));
         probes.reasons = btf.map(|btf| reasons(&btf)).unwrap_or_default();
         let attached = match cgroup {
@@ -114,6 +131,11 @@ impl Probes {
         probes
     }
 
+    /// Whether TCP's connections are heard of.
+    pub fn hears_tcp(&self) -> bool {
+        self.lines.get(TCP_TRUTH).is_some_and(|line| !is_missing(line))
+    }
+
     /// How each probe is attached, or `off: …` where nobody asked, or `none: …` with what went wrong.
     pub fn lines(&self) -> BTreeMap<String, String> {
         self.lines.iter().map(|(name, line)| (name.to_string(), line.clone())).collect()
@@ -129,6 +151,16 @@ impl Probes {
     }
 }
 
+/// Whether a line says that a probe is not there.
+pub fn is_missing(line: &str) -> bool {
+    line.starts_with("none") || is_off(line)
+}
+
+/// Whether it is not there because nobody asked for it.
+pub fn is_off(line: &str) -> bool {
+    line.starts_with("off")
+}
+
 fn line(attached: Result<String, String>) -> String {
     attached.unwrap_or_else(|reason| format!("none: {reason}"))
 }
@@ -139,13 +171,14 @@ fn reasons(btf: &Btf) -> BTreeMap<u32, String> {
 }
 
 /// Loads the object with its maps at their pins. Constants that this kernel does not have stay 0: what needs them is left out.
-fn load(directory: &Path, hz: u64, btf: Option<&Btf>) -> Result<Ebpf, String> {
+fn load(directory: &Path, (hz, cpus): (u64, u32), btf: Option<&Btf>) -> Result<Ebpf, String> {
     let netns = fs::metadata("/proc/thread-self/ns/net").map_or(0, |metadata| metadata.ino() as u32);
     let hz = hz as u32;
     let found = |(global, structure, path): &(&'static str, &str, &[&str])| Some((*global, btf?.offset(structure, path)?));
     let offsets: Vec<(&str, u32)> = OFFSETS.iter().filter_map(found).collect();
     let mut loader = EbpfLoader::new();
-    loader.override_global("NETNS", &netns, true).override_global("HZ", &hz, true);
+    loader.override_global("NETNS", &netns, true).override_global("HZ", &hz, true).override_global("CPUS", &cpus, true);
+    loader.map_max_entries("COUNTERS", COUNTER_SLOTS * cpus);
     for (name, offset) in &offsets {
         loader.override_global(name, offset, true);
     }

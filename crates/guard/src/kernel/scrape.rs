@@ -9,7 +9,7 @@ use super::{
 use hyper::{
     Method, Request, Response, StatusCode,
     body::Incoming,
-    header::{ALLOW, CONTENT_TYPE},
+    header::{ACCEPT, ALLOW, CONTENT_TYPE},
     server::conn::http1,
     service::service_fn,
 };
@@ -88,8 +88,14 @@ fn answer(request: &Request<Incoming>, shared: &Shared) -> Response<String> {
     match request.uri().path() {
         "/metrics" => match page(shared) {
             Ok(page) => {
+                // Prometheus asks for OpenMetrics; whoever asks for nothing gets what every tool reads.
+                let accepted = request.headers().get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+                let (page, kind) = match accepted.into_iter().any(|value| value.contains("application/openmetrics-text")) {
+                    true => (page, metrics::CONTENT_TYPE),
+                    false => (metrics::plain(&page), metrics::CONTENT_TYPE_PLAIN),
+                };
                 let mut response = Response::new(page);
-                response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(metrics::CONTENT_TYPE));
+                response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
                 response
             }
             Err(message) => plain(StatusCode::INTERNAL_SERVER_ERROR, &format!("{message}\n")),

@@ -1,25 +1,21 @@
-//! The guard alone: its file, reloads, watched bans, the metrics endpoint, the service manager.
+//! The guard alone: its file, reloads, watched bans, the service manager.
 
-use crate::support::{INTERFACE, Lab, MARKER4, PATIENCE, Running, SUSPECT4, until};
+use crate::support::{INTERFACE, Lab, MARKER4, PATIENCE, Running, SUSPECT4, skip, until};
 use guard::{ErrorCode, Request, Response};
-use kernel_shared::Reason;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 use std::{
     fs,
-    io::{Read, Write},
-    net::TcpStream,
+    io::Write,
     path::PathBuf,
     process::Command,
     sync::atomic::{AtomicBool, Ordering::SeqCst},
 };
 
-const METRICS: &str = "127.0.0.1:9465";
-
 impl Lab {
-    fn config(&self) -> PathBuf {
+    pub fn config(&self) -> PathBuf {
         self.folder.path().join("guard.toml")
     }
 
@@ -28,7 +24,7 @@ impl Lab {
     }
 
     /// Writes the file: what every test has, then what it adds.
-    fn write(&self, protect: &str, keys: &str) {
+    pub fn write(&self, protect: &str, keys: &str) {
         let (socket, bpffs) = (self.socket(), self.bpffs());
         let text = format!(
             "interface = '{INTERFACE}'\ninstance = 'lab'\nsocket = '{}'\nbpffs = '{}'\nprotect = [{protect}]\n{keys}",
@@ -39,22 +35,10 @@ impl Lab {
     }
 
     /// A guard that knows nothing but its file.
-    fn by_file(&self) -> Command {
+    pub fn by_file(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ebpf-guard"));
         command.args(["run", "--netns", &self.inside.path(), "--config"]).arg(self.config());
         command
-    }
-
-    /// One HTTP request inside: status line, head, body.
-    fn http(&self, request: &str) -> (String, String, String) {
-        let mut stream = self.inside.inside(|| TcpStream::connect(METRICS).unwrap());
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        let (status, head) = head.split_once("\r\n").unwrap_or((head, ""));
-        (status.to_string(), head.to_ascii_lowercase(), body.to_string())
     }
 }
 
@@ -63,109 +47,6 @@ fn reload(guard: &Running) -> Vec<String> {
         Response::Reloaded { changes } => changes,
         other => panic!("{other:?}"),
     }
-}
-
-/// A sample's value.
-fn sample(page: &str, series: &str) -> f64 {
-    let line = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-    line.unwrap_or_else(|| panic!("no {series} in\n{page}")).parse().unwrap()
-}
-
-#[test]
-fn a_scrape_over_http_has_every_reason_and_nobody_s_address() {
-    let Some(lab) = Lab::new("a_scrape_over_http_has_every_reason_and_nobody_s_address") else { return };
-    lab.write("'tcp/9000', 'udp/9000'", &format!("mode = 'enforce'\nmetrics = '{METRICS}'\n"));
-    let guard = lab.launch(lab.by_file());
-    guard.ban(SUSPECT4, 600_000, types::Offence::Replay);
-    assert_eq!(lab.line4().send(3), 0);
-    let (status, head, page) = lab.http("GET /metrics HTTP/1.1\r\nHost: guard\r\n\r\n");
-    assert!(status.ends_with("200 OK") && head.contains("content-type: application/openmetrics-text; version=1.0.0"), "{head}");
-    assert_eq!(sample(&page, r#"ebpf_guard_packets_total{reason="banned_replay",action="drop"}"#), 3.0);
-    assert!(sample(&page, r#"ebpf_guard_bytes_total{reason="banned_replay",action="drop"}"#) > 3.0 * 42.0);
-    assert_eq!(sample(&page, r#"ebpf_guard_packets_total{reason="stranger",action="pass"}"#), 1.0);
-    for reason in Reason::ALL {
-        let action = if reason.is_drop() { "drop" } else { "pass" };
-        sample(&page, &format!(r#"ebpf_guard_packets_total{{reason="{}",action="{action}"}}"#, reason.as_str()));
-        if reason.is_drop() {
-            sample(&page, &format!(r#"ebpf_guard_packets_total{{reason="{}",action="would_drop"}}"#, reason.as_str()));
-        }
-    }
-    assert_eq!(sample(&page, r#"ebpf_guard_bans{offence="replay"}"#), 1.0);
-    assert_eq!(sample(&page, r#"ebpf_guard_flows{class="known"}"#), 0.0);
-    assert_eq!(sample(&page, r#"ebpf_guard_mode{mode="enforce"}"#), 1.0);
-    assert_eq!(sample(&page, r#"ebpf_guard_mode{mode="shadow"}"#), 0.0);
-    assert_eq!(sample(&page, r#"ebpf_guard_xdp_mode{mode="native"}"#), 1.0);
-    assert_eq!(sample(&page, r#"ebpf_guard_budget_burst_packets{budget="syn_source"}"#), 200.0);
-    assert!(sample(&page, "process_resident_memory_bytes") > 0.0);
-    assert!(!page.contains(SUSPECT4), "no series per source");
-    well_formed(&page);
-    let (status, head, _) = lab.http("POST /metrics HTTP/1.1\r\nHost: guard\r\nContent-Length: 0\r\n\r\n");
-    assert!(status.contains("405") && head.contains("allow: get, head"), "{status} {head}");
-    assert!(lab.http("GET /etc/passwd HTTP/1.1\r\nHost: guard\r\n\r\n").0.contains("404"));
-    promtool(&page);
-}
-
-/// Every sample has a HELP and a TYPE before it, a value, and a name and suffix that fit its type; no series comes twice.
-fn well_formed(page: &str) {
-    assert!(page.ends_with("# EOF\n"));
-    let mut types = std::collections::BTreeMap::new();
-    let mut helped = std::collections::BTreeSet::new();
-    let mut seen = std::collections::BTreeSet::new();
-    for line in page.lines().filter(|line| *line != "# EOF") {
-        if let Some(rest) = line.strip_prefix("# ") {
-            let mut words = rest.splitn(3, ' ');
-            match (words.next(), words.next(), words.next()) {
-                (Some("HELP"), Some(name), Some(text)) if !text.is_empty() => assert!(helped.insert(name), "{name} twice"),
-                (Some("TYPE"), Some(name), Some(kind)) => assert_eq!(types.insert(name, kind), None, "{name} twice"),
-                other => panic!("{other:?}"),
-            }
-            continue;
-        }
-        let (series, value) = line.rsplit_once(' ').unwrap();
-        assert!(value.parse::<f64>().is_ok() && seen.insert(series), "{line}");
-        let name = series.split('{').next().unwrap();
-        let fits = |suffixes: &[&str], kind: &str| {
-            suffixes
-                .iter()
-                .any(|suffix| name.strip_suffix(suffix).is_some_and(|base| types.get(base) == Some(&kind) && helped.contains(base)))
-        };
-        let known = fits(&["_total"], "counter") || fits(&[""], "gauge") || fits(&["_info"], "info");
-        assert!(known || fits(&["_bucket", "_sum", "_count"], "histogram"), "{line}");
-    }
-}
-
-/// Prometheus' own opinion, where its tool is installed.
-fn promtool(page: &str) {
-    let child = Command::new("promtool").args(["check", "metrics"]).stdin(std::process::Stdio::piped()).spawn();
-    match child {
-        Ok(mut child) => {
-            child.stdin.take().unwrap().write_all(page.as_bytes()).unwrap();
-            assert!(child.wait().unwrap().success());
-        }
-        Err(error) => eprintln!("skipped (1): promtool check metrics: {error}"),
-    }
-}
-
-#[test]
-fn a_slow_or_greedy_scraper_keeps_nobody_out() {
-    let Some(lab) = Lab::new("a_slow_or_greedy_scraper_keeps_nobody_out") else { return };
-    lab.write("'tcp/9000', 'udp/9000'", &format!("metrics = '{METRICS}'\n"));
-    let guard = lab.launch(lab.by_file());
-    let limit = guard::kernel::scrape::CONNECTIONS_MAX;
-    let silent: Vec<TcpStream> = (0..limit).map(|_| lab.inside.inside(|| TcpStream::connect(METRICS).unwrap())).collect();
-    let mut further = lab.inside.inside(|| TcpStream::connect(METRICS).unwrap());
-    further.set_read_timeout(Some(PATIENCE)).unwrap();
-    assert_eq!(further.read(&mut [0; 16]).unwrap_or(0), 0, "one more than there is room for is closed at once");
-    assert_eq!(guard.stats().mode, "shadow", "the guard's own socket doesn't care");
-    drop(silent);
-    until("room for the next scrape", || {
-        let mut stream = lab.inside.inside(|| TcpStream::connect(METRICS).unwrap());
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut answer = String::new();
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: guard\r\n\r\n").ok()?;
-        stream.read_to_string(&mut answer).ok()?;
-        answer.contains("# EOF").then_some(())
-    });
 }
 
 #[test]
@@ -379,6 +260,6 @@ fn the_unit_file_is_one() {
             let said = String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success() && said.is_empty(), "{said}");
         }
-        Err(error) => eprintln!("skipped (1): systemd-analyze verify: {error}"),
+        Err(error) => skip("systemd-analyze verify", &error.to_string()),
     }
 }

@@ -2,17 +2,17 @@
 
 use crate::{
     egress::Group,
-    support::{Lab, MARKER4, PORT, Running, SERVER4, SUSPECT4, Wire, flow, ip, segment, until},
+    support::{Lab, PORT, Running, SERVER4, SUSPECT4, Wire, flow, ip, segment, until},
 };
 use guard::{FlowKind, Protocol, Request, TcpState, TcpTruth, protocol::RowInfo};
+use kernel_shared::abi::{SLOT_TCP_RETRANSMITS, SLOT_TCP_RTT, SLOT_TCP_TIMEOUTS};
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
-    net::{TcpListener, TcpStream, UdpSocket},
-    os::fd::{AsFd, AsRawFd},
+    net::{TcpStream, UdpSocket},
     os::unix::process::CommandExt,
     process::{Child, ChildStdout, Command, Stdio},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 /// A server in the guarded control group: echoes what it receives; a line on its input makes it send a byte by itself.
@@ -77,7 +77,7 @@ impl Drop for Server {
     }
 }
 
-fn row(guard: &Running, label: &str) -> RowInfo {
+pub fn row(guard: &Running, label: &str) -> RowInfo {
     guard.stats().rows.into_iter().find(|row| row.label == label).unwrap()
 }
 
@@ -137,6 +137,9 @@ fn a_peers_connection_is_told_as_the_kernel_knows_it() {
     server.send_a_byte();
     let lost = truth_that(&guard, "a second retransmission", |truth| truth.retransmits >= 2);
     assert!(lost.rto_us.unwrap() >= 2 * 200_000, "{lost:?}");
+    let total = |slot| guard.client().maps().unwrap().slot(slot);
+    assert!(total(SLOT_TCP_RETRANSMITS).packets >= 2 && total(SLOT_TCP_TIMEOUTS).packets >= 2);
+    assert!(total(SLOT_TCP_RTT).packets > 0 && total(SLOT_TCP_RTT).bytes >= total(SLOT_TCP_RTT).packets);
     group.lab.outside.run("ip", &["link", "set", "out0", "up"]);
     client.read_exact(&mut [0]).unwrap();
     drop(client);
@@ -230,81 +233,8 @@ fn drops_of_the_kernels_own_are_counted_by_its_reason() {
     let drops = guard.stats().kernel_drops;
     assert_eq!((drops["NO_SOCKET"], drops["UDP_CSUM"], drops["IP_CSUM"]), (3, 2, 1), "{drops:?}");
     let maps = guard.client().maps().unwrap();
+    let by_port: u64 = maps.kernel_drops_by_port().iter().map(|(_, _, count)| count).sum();
+    assert_eq!(by_port, drops.values().sum::<u64>());
+    assert!(maps.kernel_drops_by_port().iter().all(|(port, _, _)| *port < 2), "tcp/9000 and udp/9000 have slots of their own");
     assert_eq!(maps.kernel_drops().iter().map(|(_, count)| count).sum::<u64>(), drops.values().sum::<u64>());
-}
-
-/// A connection to the protected port from one of the outside's addresses, announced under `label`: the peer's end and the reader's.
-fn connection(lab: &Lab, guard: &Running, from: &str, label: &str) -> (TcpStream, TcpStream) {
-    let listener = lab.inside.inside(|| TcpListener::bind((SERVER4, PORT)).unwrap());
-    let socket = lab.outside.inside(|| {
-        let fd = nix::sys::socket::socket(
-            nix::sys::socket::AddressFamily::Inet,
-            nix::sys::socket::SockType::Stream,
-            nix::sys::socket::SockFlag::SOCK_CLOEXEC,
-            None,
-        )
-        .unwrap();
-        let local: nix::sys::socket::SockaddrIn = format!("{from}:0").parse().unwrap();
-        nix::sys::socket::bind(fd.as_raw_fd(), &local).unwrap();
-        let remote: nix::sys::socket::SockaddrIn = format!("{SERVER4}:{PORT}").parse().unwrap();
-        nix::sys::socket::connect(fd.as_raw_fd(), &remote).unwrap();
-        TcpStream::from(fd)
-    });
-    let (reader, _) = listener.accept().unwrap();
-    socket.set_nodelay(true).unwrap();
-    reader.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
-    let port = socket.local_addr().unwrap().port();
-    let (protocol, class) = (Protocol::Tcp, FlowKind::Known);
-    guard.ask(&Request::FlowAdd { protocol, address: ip(from), port, class, label: label.into() });
-    (socket, reader)
-}
-
-/// Waits until a packet waits in the socket, without reading it.
-fn arrived(reader: &TcpStream) {
-    let mut ready = [nix::poll::PollFd::new(reader.as_fd(), nix::poll::PollFlags::POLLIN)];
-    let patience = nix::poll::PollTimeout::try_from(crate::support::PATIENCE).unwrap();
-    assert_eq!(nix::poll::poll(&mut ready, patience).unwrap(), 1);
-}
-
-#[test]
-fn a_reader_that_stops_moves_its_own_tail_and_nobody_elses() {
-    let Some(lab) = Lab::new("a_reader_that_stops_moves_its_own_tail_and_nobody_elses") else { return };
-    let guard = lab.start(&["--latency-shift", "0"]);
-    if guard.stats().latency_tcp.source.starts_with("none") {
-        eprintln!("not measured here: {}", guard.stats().latency_tcp.source);
-        return;
-    }
-    let (mut slow, mut slow_reader) = connection(&lab, &guard, SUSPECT4, "slow");
-    let (mut quick, mut quick_reader) = connection(&lab, &guard, MARKER4, "quick");
-    // One packet waits for its reader: at least `least`, at most `most`, by the test's own clock.
-    let wait = |pause: Duration, sender: &mut TcpStream, reader: &mut TcpStream| {
-        let sent = Instant::now();
-        sender.write_all(&[7; 40]).unwrap();
-        arrived(reader);
-        let waits = Instant::now();
-        std::thread::sleep(pause);
-        let least = waits.elapsed();
-        reader.read_exact(&mut [0; 40]).unwrap();
-        (least, sent.elapsed())
-    };
-    let mut quickest_bound = Duration::ZERO;
-    for _ in 0..20 {
-        quickest_bound = quickest_bound.max(wait(Duration::ZERO, &mut quick, &mut quick_reader).1);
-    }
-    let (least, most) = wait(Duration::from_millis(50), &mut slow, &mut slow_reader);
-    for _ in 0..20 {
-        quickest_bound = quickest_bound.max(wait(Duration::ZERO, &mut quick, &mut quick_reader).1);
-    }
-    let log2 = |time: Duration| time.as_nanos().ilog2() as usize;
-    let highest = |label: &str| row(&guard, label).latency.len() - 1;
-    assert!((log2(least)..=log2(most)).contains(&highest("slow")), "{:?} in {least:?} to {most:?}", row(&guard, "slow").latency);
-    let others = row(&guard, "quick").latency;
-    assert!(highest("quick") <= log2(quickest_bound), "{others:?} below {quickest_bound:?}");
-    assert!(others.iter().sum::<u64>() > 0 && row(&guard, "slow").latency.iter().sum::<u64>() == 1);
-    let maps = guard.client().maps().unwrap();
-    let quick = row(&guard, "quick");
-    assert_eq!(
-        (maps.row_latency(quick.row, quick.generation), maps.row_latency(quick.row, quick.generation + 1)),
-        (others, vec![])
-    );
 }

@@ -32,11 +32,24 @@ pub fn privileged(test: &str) -> bool {
     } else {
         return true;
     };
+    count_skip(test, &reason);
+    assert!(!(in_ci() && nix::unistd::geteuid().is_root()), "{test} was skipped in CI: {reason}");
+    false
+}
+
+/// Something that this machine lacks and setup installs: said, with a count; in CI a failure.
+pub fn skip(test: &str, reason: &str) {
+    count_skip(test, reason);
+    assert!(!in_ci(), "{test} was skipped in CI: {reason}");
+}
+
+fn count_skip(test: &str, reason: &str) {
     let count = SKIPPED.fetch_add(1, Ordering::SeqCst) + 1;
     eprintln!("skipped ({count}): {test}: {reason}");
-    let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
-    assert!(!(ci && nix::unistd::geteuid().is_root()), "{test} was skipped in CI: {reason}");
-    false
+}
+
+fn in_ci() -> bool {
+    std::env::var("CI").is_ok_and(|ci| ci == "true")
 }
 
 /// Gives this thread a mount namespace of its own, nothing shared with the host.

@@ -26,7 +26,7 @@ pub fn dropped(skb: u64, reason: u32) -> Option<()> {
     }
     let port = u16::from_be(read(ip, length + 2)?);
     if maps::protected(protocol, port) && ours(skb) {
-        maps::count_drop(reason);
+        maps::count_drop(protocol, port, reason);
     }
     Some(())
 }

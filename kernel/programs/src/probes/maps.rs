@@ -1,6 +1,8 @@
 //! The probes' maps. Those of the filter's object have its names, keys and sizes: the loader gives both objects the same ones.
 
+use crate::memory::constant;
 use aya_ebpf::{
+    helpers::bpf_get_smp_processor_id,
     macros::map,
     maps::{Array, HashMap},
 };
@@ -19,6 +21,15 @@ static FLOWS6: HashMap<Flow6, FlowValue> = HashMap::with_max_entries(FLOWS_MAX, 
 static TRUTH: Array<TruthCell> = Array::with_max_entries(ROWS_MAX, MMAPABLE);
 #[map]
 static KERNEL_DROPS: Array<Word> = Array::with_max_entries(drops::SLOTS, MMAPABLE);
+/// The ports that have slots of their own in `KERNEL_DROPS`.
+#[map]
+static DROP_PORTS: Array<Word> = Array::with_max_entries(drops::PORTS_NAMED, 0);
+#[map]
+static COUNTERS: Array<CounterCell> = Array::with_max_entries(COUNTER_SLOTS, MMAPABLE);
+
+/// Possible CPUs, as for the filter.
+#[unsafe(no_mangle)]
+static CPUS: u32 = 1;
 
 /// A v4 flow's record. (A reference, not what is read from it: of a pair in an option, the compiler would read the half that is not there.)
 #[inline(always)]
@@ -49,8 +60,25 @@ pub fn protected(protocol: u8, port: u16) -> bool {
 
 /// Counts a drop of the kernel's.
 #[inline(always)]
-pub fn count_drop(reason: u32) {
-    if let Some(count) = KERNEL_DROPS.get(drops::slot(reason)) {
+pub fn count_drop(protocol: u8, port: u16, reason: u32) {
+    let word = drops::port_word(protocol, port);
+    let mut slot = 0;
+    while slot < drops::PORTS_NAMED && DROP_PORTS.get(slot).map_or(0, |named| named.load()) != word {
+        slot += 1;
+    }
+    if let Some(count) = KERNEL_DROPS.get(drops::cell(slot, reason)) {
         count.add(1);
+    }
+}
+
+/// Adds to one of this CPU's counters.
+#[inline(always)]
+pub fn count(slot: u32, occurrences: u64, sum: u64) {
+    // SAFETY: a helper without arguments.
+    let cpu = unsafe { bpf_get_smp_processor_id() } as u32;
+    let cell = slot.wrapping_mul(constant(&CPUS) as u32).wrapping_add(cpu);
+    if let Some(cell) = COUNTERS.get(cell) {
+        cell.packets.add(occurrences);
+        cell.bytes.add(sum);
     }
 }

@@ -7,7 +7,7 @@ use crate::{
 use aya_ebpf::{EbpfContext, bindings::bpf_sock_ops, helpers::bpf_ktime_get_ns, programs::SockOpsContext};
 use core::ptr::read_volatile;
 use kernel_shared::{
-    abi::{Flow4, Flow6, FlowValue, ROW_NONE, TCP},
+    abi::{Flow4, Flow6, FlowValue, ROW_NONE, SLOT_TCP_RETRANSMITS, SLOT_TCP_RTT, SLOT_TCP_TIMEOUTS, TCP},
     truth::{Sample, connection},
 };
 
@@ -48,13 +48,23 @@ pub fn called(ctx: &SockOpsContext) -> Option<()> {
     };
     // The port lies in wire order in the upper half of the word.
     let port = u32::from_be(field!(ops, remote_port)) as u16;
-    let flow = flow(ops, port)?;
+    let local = field!(ops, local_port) as u16;
+    let flow = flow(ops, port);
+    if flow.is_some() || maps::protected(TCP, local) {
+        match field!(ops, op) {
+            OP_RTT => maps::count(SLOT_TCP_RTT, 1, (field!(ops, srtt_us) >> 3) as u64),
+            OP_RETRANSMIT => maps::count(SLOT_TCP_RETRANSMITS, field!(ops, __bindgen_anon_1.args[1]) as u64, 0),
+            OP_RTO => maps::count(SLOT_TCP_TIMEOUTS, 1, 0),
+            _ => {}
+        }
+    }
+    let flow = flow?;
     let (row, generation) = (flow.row, flow.generation);
     if row == ROW_NONE {
         return None;
     }
     let sample = Sample {
-        connection: connection(port, field!(ops, local_port) as u16),
+        connection: connection(port, local),
         srtt_us: field!(ops, srtt_us) >> 3,
         min_rtt_us: field!(ops, rtt_min),
         rto_us: timeout_us(ctx).unwrap_or(0),
@@ -75,12 +85,8 @@ fn flow(ops: *mut bpf_sock_ops, port: u16) -> Option<&'static FlowValue> {
     match field!(ops, family) {
         AF_INET => maps::flow4(&Flow4::new(field!(ops, remote_ip4), port, TCP)),
         AF_INET6 => {
-            let words: [u32; 4] = [
-                field!(ops, remote_ip6[0]),
-                field!(ops, remote_ip6[1]),
-                field!(ops, remote_ip6[2]),
-                field!(ops, remote_ip6[3]),
-            ];
+            let words: [u32; 4] =
+                [field!(ops, remote_ip6[0]), field!(ops, remote_ip6[1]), field!(ops, remote_ip6[2]), field!(ops, remote_ip6[3])];
             if words[0] == 0 && words[1] == 0 && words[2] == MAPPED {
                 return maps::flow4(&Flow4::new(words[3], port, TCP));
             }

@@ -56,6 +56,9 @@ impl Guard {
         if (&old.protect, &old.quic) != (&new.protect, &new.quic) {
             let ports: Vec<(u8, u16)> = new.protect.iter().map(|(protocol, port)| (protocol.number(), *port)).collect();
             self.tables.set_ports(&ports, &new.quic)?;
+            if let Some(slots) = &mut self.probes.ports {
+                slots.assign(&new.protect)?;
+            }
         }
         for budget in StrangerBudget::ALL.into_iter().filter(|budget| named(old, *budget) != named(new, *budget)) {
             let value = named(new, budget).unwrap_or(budgets::default(budget));
