@@ -22,7 +22,7 @@ use kernel_shared::{Family, IpHeader, Parsed, bucket::Bucket, family, parse_v4};
 /// The port that they protect: the benchmarks' own.
 const PORT: u16 = 9000;
 /// Prefixes that the deny list holds.
-const DENY_MAX: u32 = 1 << 17;
+const DENY_MAX: u32 = 1 << 20;
 /// Sources with a bucket, in either store: about the guard's number of rows.
 const SOURCES: u32 = 1 << 16;
 /// Never dry in a benchmark: a packet that passes goes the longest way.

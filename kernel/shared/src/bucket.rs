@@ -23,21 +23,33 @@ impl Bucket {
         Bucket { tokens: Word::new(burst), last: Word::new(now) }
     }
 
+    /// Tokens at this tick, after what was earned since `last`.
+    #[inline(always)]
+    fn filled(&self, last: u64, now: u64, rate: u32, burst: u32) -> u64 {
+        let mut tokens = self.tokens.load();
+        if now > last {
+            // Elapsed ticks are capped so that the product fits: 2^31 ticks is 99 days at 250 Hz, longer than any refill.
+            let elapsed = if now - last < 1 << 31 { now - last } else { 1 << 31 };
+            tokens = if last == 0 { burst as u64 } else { tokens.wrapping_add(elapsed.wrapping_mul(rate as u64)) };
+        }
+        if tokens > burst as u64 { burst as u64 } else { tokens }
+    }
+
+    /// Whether the bucket would refuse a packet at this tick. It stays as it is.
+    #[inline(always)]
+    pub fn is_dry(&self, now: u64, rate: u32, burst: u32) -> bool {
+        self.filled(self.last.load(), now, rate, burst) < UNITS
+    }
+
     /// Takes one packet's tokens; false when the bucket is dry. `rate` in units a tick, `burst` in units, `now` in ticks.
     ///
     /// Ticks that run backwards (another CPU was faster) refill nothing.
     #[inline(always)]
     pub fn take(&self, now: u64, rate: u32, burst: u32) -> bool {
         let last = self.last.load();
-        let mut tokens = self.tokens.load();
+        let tokens = self.filled(last, now, rate, burst);
         if now > last {
-            // Elapsed ticks are capped so that the product fits: 2^31 ticks is 99 days at 250 Hz, longer than any refill.
-            let elapsed = if now - last < 1 << 31 { now - last } else { 1 << 31 };
-            tokens = if last == 0 { burst as u64 } else { tokens.wrapping_add(elapsed.wrapping_mul(rate as u64)) };
             self.last.store(now);
-        }
-        if tokens > burst as u64 {
-            tokens = burst as u64;
         }
         let granted = tokens >= UNITS;
         self.tokens.store(if granted { tokens - UNITS } else { tokens });
@@ -61,6 +73,14 @@ mod tests {
                 granted += bucket.take(now, rate, burst) as u64;
             }
             prop_assert!(granted * UNITS <= burst as u64 + (now - 1000) * rate as u64);
+        }
+
+        /// It is dry exactly when it refuses.
+        #[test]
+        fn dry_is_what_refuses(tokens: u64, last in 0u64..100, now in 0u64..200, rate in 0u32..5000, burst in 0u32..100_000) {
+            let bucket = Bucket::new(tokens, last);
+            let dry = bucket.is_dry(now, rate, burst);
+            prop_assert_eq!(dry, !bucket.take(now, rate, burst));
         }
 
         /// Who stays at or under the rate is never refused.

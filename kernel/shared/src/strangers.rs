@@ -1,7 +1,9 @@
 //! Step 7: budgets of those who have no flow.
 //!
 //! Token buckets in one array, found by a salted hash of the address and of its network: no entry is ever inserted, so a flood of
-//! spoofed sources costs three array look-ups a packet and evicts nobody. Strangers that share a row share its budget.
+//! spoofed sources costs three array look-ups a packet at most and evicts nobody. Strangers that share a row share its budget.
+//! While the budget of all strangers together is dry, a packet other than a SYN costs one row that the cache holds, and takes nothing
+//! from its sender's.
 //! A validator's address pays from buckets of its own: one that restarts gets in while strangers' budgets are dry, and a flood
 //! spoofed from its address costs nobody but that validator.
 
@@ -126,6 +128,16 @@ fn granted<T: Tables>(bucket: Option<&Bucket>, budget: u32, now: u64, tables: &T
     }
 }
 
+/// Whether a bucket would refuse a packet under this budget's limit.
+#[inline(always)]
+fn dry<T: Tables>(bucket: Option<&Bucket>, budget: u32, now: u64, tables: &T) -> bool {
+    let limit = Limit::from_word(tables.control(WORD_BUDGETS + budget));
+    match bucket {
+        Some(bucket) if limit.burst() != 0 => bucket.is_dry(now, limit.rate(), limit.burst()),
+        _ => false,
+    }
+}
+
 /// Spreads a network over rows (the finalizer of MurmurHash3).
 #[inline(always)]
 const fn spread(network: u64, salt: u64) -> u32 {
@@ -149,6 +161,12 @@ pub(crate) fn judge<A: Half, T: Tables>(source: A, hosted: bool, class: Class, n
             if handshake { (&validator.handshakes, Budget::ValidatorHandshakes) } else { (&validator.rest, Budget::ValidatorRest) };
         return if granted(Some(bucket), budget as u32, now, tables) { Reason::Stranger } else { Reason::RateSource };
     }
+    // Before the rows that random sources make random: a flood costs one look-up. Not for SYNs: what the proxy answers must have
+    // passed its source's own budget, or we would reflect a flood to whom it names.
+    let total = !handshake as u32;
+    if class != Class::Syn as u32 && dry(tables.stranger(TOTALS + total), Budget::Handshakes as u32 + total, now, tables) {
+        return Reason::RateStrangers;
+    }
     let salt = tables.control(WORD_SALT);
     let (address, network) = A::networks(source);
     let row = class * SOURCE_ROWS + (spread(address, salt) & (SOURCE_ROWS - 1));
@@ -159,7 +177,6 @@ pub(crate) fn judge<A: Half, T: Tables>(source: A, hosted: bool, class: Class, n
     if !granted(tables.stranger(row), Budget::SynPrefix as u32 + class, now, tables) {
         return Reason::RatePrefix;
     }
-    let total = !handshake as u32;
     if !granted(tables.stranger(TOTALS + total), Budget::Handshakes as u32 + total, now, tables) {
         return Reason::RateStrangers;
     }

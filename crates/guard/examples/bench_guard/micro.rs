@@ -54,7 +54,7 @@ fn pairs(numerator: BorrowedFd<'_>, denominator: BorrowedFd<'_>, frame: &[u8]) -
 
 /// As many bans as the tables hold, in the space that the spoofed sources come from.
 fn load_bans(tables: &tables::Tables) {
-    let list: Vec<_> = peers::prefixes().collect();
+    let list: Vec<_> = peers::prefixes(peers::LIST).collect();
     for prefix in &list[..BANS_MAX as usize] {
         tables.bans4.set(&prefix.address, &BanValue::new(1, u64::MAX, 0), BANS_MAX as usize).unwrap();
         let bit = bit4(prefix.address);
@@ -68,14 +68,28 @@ fn load_bans(tables: &tables::Tables) {
     }
 }
 
-/// A list of 100,000 prefixes, /24 to /32, in the same space.
-fn load_list(tables: &tables::Tables, folder: &Path) {
-    let line = |prefix: peers::Prefix| format!("{}/{}\n", Ipv4Addr::from(prefix.address.to_ne_bytes()), prefix.length);
-    let text: String = peers::prefixes().map(line).collect();
-    let compiled = compile::read(text.as_bytes(), false, &[]).unwrap();
-    let ready = Ready::new(&compiled, "bench", 0).unwrap();
-    let mut bans = Bans::adopt(tables, compile::Bits::default()).unwrap();
-    Lists::default().install(tables, &mut bans, folder, ready, u64::MAX).unwrap();
+/// The list in force, which is this bench's only one.
+struct Listed<'a> {
+    tables: &'a tables::Tables,
+    folder: &'a Path,
+    lists: Lists,
+    bans: Bans,
+}
+
+impl<'a> Listed<'a> {
+    fn new(tables: &'a tables::Tables, folder: &'a Path) -> Listed<'a> {
+        let bans = Bans::adopt(tables, compile::Bits::default()).unwrap();
+        Listed { tables, folder, lists: Lists::default(), bans }
+    }
+
+    /// Puts a list of so many prefixes in force.
+    fn swap(&mut self, count: usize) {
+        let line = |prefix: peers::Prefix| format!("{}/{}\n", Ipv4Addr::from(prefix.address.to_ne_bytes()), prefix.length);
+        let text: String = peers::prefixes(count).map(line).collect();
+        let compiled = compile::read(text.as_bytes(), false, &[]).unwrap();
+        let ready = Ready::new(&compiled, "bench", 0).unwrap();
+        self.lists.install(self.tables, &mut self.bans, self.folder, ready, u64::MAX).unwrap();
+    }
 }
 
 /// All rows that need no network.
@@ -103,7 +117,8 @@ pub fn measure(report: &mut Report) {
         }
         Err(error) => report.missing("pipeline_over_xdp_filter", &error),
     }
-    load_list(&tables, folder.path());
+    let mut listed = Listed::new(&tables, folder.path());
+    listed.swap(peers::LIST);
     load_bans(&tables);
     report.add("spoofed_million_over_constant", "ratio", pairs(spoofed, filter, &frame));
     if let Err(error) = usual_pipelines(report, spoofed, &frame) {
@@ -112,6 +127,10 @@ pub fn measure(report: &mut Report) {
     report.add("bare_drop_ns", "ns", (0..PAIRS).map(|_| time(bare, &frame)).collect());
     report.add("pipeline_ns", "ns", (0..PAIRS).map(|_| time(filter, &frame)).collect());
     report.add("spoofed_million_ns", "ns", (0..PAIRS).map(|_| time(spoofed, &frame)).collect());
+    listed.swap(peers::FEED);
+    if let Err(error) = under_a_feed(report, spoofed, &frame) {
+        report.missing("lpm_first_over_pipeline_feed", &error);
+    }
     match scrape::runs(folder.path()) {
         Ok(runs) => report.add("scrape_10k_peers_cpu_ms", "ms", runs),
         Err(error) => report.missing("scrape_10k_peers_cpu_ms", &error),
@@ -122,10 +141,21 @@ pub fn measure(report: &mut Report) {
 fn usual_pipelines(report: &mut Report, ours: BorrowedFd<'_>, frame: &[u8]) -> anyhow::Result<()> {
     let mut bench = Peer::bench()?;
     let (lpm, lru) = (bench.program("lpm_first")?, bench.program("lru_first")?);
-    bench.deny(peers::prefixes()).context("filling the deny list")?;
+    bench.deny(peers::prefixes(peers::LIST)).context("filling the deny list")?;
     report.add("lpm_first_over_pipeline_spoofed", "ratio", pairs(lpm.as_fd(), ours, frame));
     report.add("lru_first_over_pipeline_spoofed", "ratio", pairs(lru.as_fd(), ours, frame));
     report.add("lpm_first_spoofed_ns", "ns", (0..PAIRS).map(|_| time(lpm.as_fd(), frame)).collect());
     report.add("lru_first_spoofed_ns", "ns", (0..PAIRS).map(|_| time(lru.as_fd(), frame)).collect());
+    Ok(())
+}
+
+/// The trie and the guard with a million prefixes each, which is more than the cache holds of the trie.
+fn under_a_feed(report: &mut Report, ours: BorrowedFd<'_>, frame: &[u8]) -> anyhow::Result<()> {
+    let mut bench = Peer::bench()?;
+    let lpm = bench.program("lpm_first")?;
+    bench.deny(peers::prefixes(peers::FEED)).context("filling the deny list")?;
+    report.add("lpm_first_over_pipeline_feed", "ratio", pairs(lpm.as_fd(), ours, frame));
+    report.add("lpm_first_feed_ns", "ns", (0..PAIRS).map(|_| time(lpm.as_fd(), frame)).collect());
+    report.add("pipeline_feed_ns", "ns", (0..PAIRS).map(|_| time(ours, frame)).collect());
     Ok(())
 }

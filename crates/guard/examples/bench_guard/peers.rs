@@ -76,9 +76,13 @@ pub struct Prefix {
     pub length: u32,
 }
 
-/// As many prefixes as a large public list has, in the space that the spoofed sources come from: /24s to single addresses, as lists have them.
-pub fn prefixes() -> impl Iterator<Item = Prefix> {
-    const COUNT: usize = 100_000;
+/// Prefixes of a large public list.
+pub const LIST: usize = 100_000;
+/// Prefixes of a feed, as the guard's lists are made for.
+pub const FEED: usize = 1_000_000;
+
+/// So many prefixes in the space that the spoofed sources come from: /24s to single addresses, as lists have them.
+pub fn prefixes(count: usize) -> impl Iterator<Item = Prefix> {
     let mut number = 1u32;
     let mut draw = move || {
         number = number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -89,5 +93,5 @@ pub fn prefixes() -> impl Iterator<Item = Prefix> {
         let host = draw() | (16 + draw() % 64) << 24;
         Prefix { address: (host & (u32::MAX << (32 - length))).to_be(), length }
     })
-    .take(COUNT)
+    .take(count)
 }

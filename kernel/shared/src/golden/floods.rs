@@ -96,6 +96,18 @@ pub fn floods() -> Vec<Flood> {
             all.send(1, &initial(v6, 0x0401), Reason::RateStrangers);
             all.send(1, &from(v6, TCP, 0x0301), Reason::Stranger);
         }));
+        let limits = [(Budget::UdpSource, 2), (Budget::UdpPrefix, 3), (Budget::Rest, 5)];
+        floods.push(flood(name("all before a source, unless it opens a connection"), &limits, |all| {
+            all.send(2, &from(v6, UDP, 0x0101), Reason::Stranger);
+            all.send(1, &from(v6, UDP, 0x0101), Reason::RateSource);
+            all.send(1, &from(v6, UDP, 0x0102), Reason::Stranger);
+            all.send(1, &from(v6, UDP, 0x0103), Reason::RatePrefix);
+            all.send(2, &from(v6, UDP, 0x0201), Reason::Stranger);
+            all.send(1, &from(v6, UDP, 0x0201), Reason::RateStrangers);
+            all.send(1, &from(v6, UDP, 0x0101), Reason::RateStrangers);
+            all.send(1, &from(v6, TCP, 0x0301), Reason::RateStrangers);
+            all.send(1, &syn(v6, 0x0101), Reason::Stranger);
+        }));
         let limits = [(Budget::UdpSource, 2), (Budget::UdpPrefix, 2), (Budget::Rest, 2), (Budget::Handshakes, 1)];
         let limits = [&limits[..], &[(Budget::ValidatorHandshakes, 2), (Budget::ValidatorRest, 3)]].concat();
         floods.push(flood(name("a validator's address pays for itself"), &limits, |all| {
@@ -105,7 +117,7 @@ pub fn floods() -> Vec<Flood> {
             all.send(2, &another_port(syn(v6, 1)), Reason::Stranger);
             all.send(1, &another_port(syn(v6, 1)), Reason::RateSource);
             all.send(2, &from(v6, UDP, 1), Reason::Stranger);
-            all.send(1, &from(v6, UDP, 3), Reason::RatePrefix);
+            all.send(1, &from(v6, UDP, 3), Reason::RateStrangers);
             all.send(1, &from(v6, UDP, 0x0501), Reason::RateStrangers);
             all.send(3, &another_port(from(v6, UDP, 1)), Reason::Stranger);
             all.send(1, &another_port(from(v6, UDP, 1)), Reason::RateSource);

@@ -73,6 +73,20 @@ fn a_dry_budget_refills() {
 }
 
 #[test]
+fn what_the_budget_of_all_refuses_takes_nothing_from_its_sender() {
+    let model = golden::model();
+    model.set_control(Budget::UdpSource.word(), Limit::new(0, 2048).word());
+    model.set_control(Budget::Rest.word(), Limit::new(1024, 1024).word());
+    let case = golden::cases().into_iter().find(|case| case.reason == Reason::Stranger && case.name.starts_with("v4 udp")).unwrap();
+    let judge = || inspect(&case.frame[..], &model).reason();
+    assert_eq!((judge(), judge(), judge()), (Reason::Stranger, Reason::RateStrangers, Reason::RateStrangers));
+    model.set_time(1_001, 0);
+    assert_eq!(judge(), Reason::Stranger);
+    model.set_time(1_002, 0);
+    assert_eq!(judge(), Reason::RateSource);
+}
+
+#[test]
 fn a_validators_address_is_a_strangers_after_its_last_tick() {
     let mut model = golden::model();
     model.set_control(Budget::ValidatorHandshakes.word(), Limit::new(0, 1024).word());
