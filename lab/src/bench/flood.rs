@@ -50,7 +50,7 @@ pub struct Options {
     #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u16).range(1..=99))]
     pub pairs: u16,
     /// Packets a second of the flood, over all nodes.
-    #[arg(long, default_value_t = 20_000)]
+    #[arg(long, default_value_t = 40_000)]
     pub rate: u32,
     /// Transactions a second.
     #[arg(long, default_value_t = 500)]
@@ -81,14 +81,31 @@ impl Row {
     }
 }
 
+/// What a window showed.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    /// 99th percentile of finality, ms.
+    p99_ms: f64,
+    /// Final transactions a second.
+    tps: f64,
+    /// What the nodes used, cores.
+    cores: f64,
+}
+
 /// One pair of windows.
 #[derive(Clone, Copy, Debug)]
 struct Pair {
-    quiet_ms: f64,
-    flood_ms: f64,
-    quiet_tps: f64,
-    flood_tps: f64,
+    quiet: Window,
+    flood: Window,
     sent: Sent,
+}
+
+impl Pair {
+    /// What a connection that is opened costs its node, µs of CPU: all that the nodes used more than in quiet, the flood's other packets
+    /// included. Too little once there are no free cores: then not every one is answered.
+    fn opening_us(&self) -> f64 {
+        (self.flood.cores - self.quiet.cores) * 1e6 * self.sent.seconds / self.sent.opened as f64
+    }
 }
 
 /// Measures both devnets.
@@ -105,14 +122,19 @@ pub fn run(options: &Options) -> Result<bool> {
         }
         let each = |figure: fn(&Pair) -> f64| pairs.iter().map(figure).collect::<Vec<f64>>();
         rows.extend([
-            Row::new(format!("finality_p99_flood_over_quiet_{name}"), "ratio", each(|pair| pair.flood_ms / pair.quiet_ms)),
-            Row::new(format!("finality_p99_quiet_{name}_ms"), "ms", each(|pair| pair.quiet_ms)),
-            Row::new(format!("finality_p99_flood_{name}_ms"), "ms", each(|pair| pair.flood_ms)),
-            Row::new(format!("final_quiet_{name}_tps"), "tx/s", each(|pair| pair.quiet_tps)),
-            Row::new(format!("final_flood_{name}_tps"), "tx/s", each(|pair| pair.flood_tps)),
+            Row::new(format!("finality_p99_flood_over_quiet_{name}"), "ratio", each(|pair| pair.flood.p99_ms / pair.quiet.p99_ms)),
+            Row::new(format!("finality_p99_quiet_{name}_ms"), "ms", each(|pair| pair.quiet.p99_ms)),
+            Row::new(format!("finality_p99_flood_{name}_ms"), "ms", each(|pair| pair.flood.p99_ms)),
+            Row::new(format!("final_quiet_{name}_tps"), "tx/s", each(|pair| pair.quiet.tps)),
+            Row::new(format!("final_flood_{name}_tps"), "tx/s", each(|pair| pair.flood.tps)),
+            Row::new(format!("nodes_quiet_{name}_cores"), "cores", each(|pair| pair.quiet.cores)),
+            Row::new(format!("nodes_flood_{name}_cores"), "cores", each(|pair| pair.flood.cores)),
             Row::new(format!("flood_{name}_rate"), "packets/s", each(|pair| pair.sent.frames as f64 / pair.sent.seconds)),
             Row::new(format!("flood_{name}_cores"), "cores", each(|pair| pair.sent.cpu_seconds / pair.sent.seconds)),
         ]);
+        if !guarded {
+            rows.push(Row::new("opening_cpu_us".to_owned(), "us", each(Pair::opening_us)));
+        }
     }
     let all = rows.iter().all(Option::is_some);
     let rows: Vec<Row> = rows.into_iter().flatten().collect();
@@ -181,14 +203,14 @@ impl<'a> Running<'a> {
         let mut pairs = Vec::new();
         for pair in 0..options.pairs {
             self.wait(RECOVERY_MAX, |running| running.load.view().oldest_open < OLD)?;
-            let (quiet_ms, quiet_tps) = self.window()?;
+            let quiet = self.window()?;
             let frames = Frames::new(targets.clone(), Arc::clone(openings), pair.into());
-            let flood = Flood::start(&guest.netns, frames, options.rate, WINDOW * 2)?;
+            let flooding = Flood::start(&guest.netns, frames, options.rate, WINDOW * 2)?;
             let window = self.window();
-            let sent = flood.stop()?;
-            let (flood_ms, flood_tps) = window?;
-            eprintln!("  pair {}: p99 {quiet_ms} ms in quiet, {flood_ms} ms under {} packets", pair + 1, sent.frames);
-            pairs.push(Pair { quiet_ms, flood_ms, quiet_tps, flood_tps, sent });
+            let sent = flooding.stop()?;
+            let flood = window?;
+            eprintln!("  pair {}: p99 {} ms in quiet, {} ms under {} packets", pair + 1, quiet.p99_ms, flood.p99_ms, sent.frames);
+            pairs.push(Pair { quiet, flood, sent });
         }
         drop(guest);
         self.load.stop();
@@ -199,13 +221,14 @@ impl<'a> Running<'a> {
         Ok((pairs, outcome.agree && outcome.height_common > 0))
     }
 
-    /// Lets one window pass; its 99th percentile in ms, and its final transactions a second.
-    fn window(&mut self) -> Result<(f64, f64)> {
-        let (start, before) = (Instant::now(), self.load.view().committed);
+    /// Lets one window pass.
+    fn window(&mut self) -> Result<Window> {
+        let (start, before, cpu_before) = (Instant::now(), self.load.view().committed, self.network.cpu_us().0);
         self.wait(WINDOW, |_| false)?;
-        let view = self.load.view();
+        let (seconds, view) = (start.elapsed().as_secs_f64(), self.load.view());
         let p99 = view.honest_p99_ms.context("no transaction was on its way")?;
-        Ok((p99.max(1) as f64, (view.committed - before) as f64 / start.elapsed().as_secs_f64()))
+        let cores = self.network.cpu_us().0.saturating_sub(cpu_before) as f64 / 1e6 / seconds;
+        Ok(Window { p99_ms: p99.max(1) as f64, tps: (view.committed - before) as f64 / seconds, cores })
     }
 
     /// Looks after the processes until something is seen (true), or for so long.

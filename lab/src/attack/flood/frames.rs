@@ -68,6 +68,11 @@ impl Frames {
         Frames { rng: ChaCha8Rng::seed_from_u64(seed), targets, openings, turns: 0, opened: 0, due: VecDeque::new() }
     }
 
+    /// QUIC connections opened so far.
+    pub fn opened(&self) -> u64 {
+        self.opened
+    }
+
     /// Writes the next frame; false without targets.
     pub fn next(&mut self, frame: &mut Vec<u8>) -> bool {
         if let Some(due) = self.due.pop_front() {

@@ -25,6 +25,8 @@ const TICK: Duration = Duration::from_millis(2);
 pub struct Sent {
     /// Frames that the kernel took.
     pub frames: u64,
+    /// QUIC connections that frames opened.
+    pub opened: u64,
     /// For how long.
     pub seconds: f64,
     /// CPU of the sending thread, the stack's work on its behalf included, in seconds.
@@ -97,7 +99,7 @@ fn send(wire: &Wire, mut frames: Frames, rate: u32, at_most: Duration, stop: &At
         std::thread::sleep(TICK);
     }
     let cpu_seconds = (process::thread_cpu_us() - cpu) as f64 / 1e6;
-    Ok(Sent { frames: sent, seconds: start.elapsed().as_secs_f64(), cpu_seconds })
+    Ok(Sent { frames: sent, opened: frames.opened(), seconds: start.elapsed().as_secs_f64(), cpu_seconds })
 }
 
 /// A packet socket on the guest's interface.
