@@ -27,7 +27,7 @@ const UID_BASE: u32 = 60_000;
 const GUARD_READY_MAX: Duration = Duration::from_secs(15);
 const GUARD_POLL: Duration = Duration::from_millis(10);
 /// What strangers may cost a node here, where all nodes share a few cores: a node's answer to the first flight of a QUIC connection costs 140 µs of
-/// CPU (`opening_cpu_us` of `ebpf-lab bench flood --rate 20000`), so the default's 5,000 a second would be most of a core for each.
+/// CPU (`opening_cpu_us` of `ebpf-lab bench flood --rate 20000`), so the default's 2,000 a second would be a quarter of a core for each.
 const BUDGETS: &str = "handshakes=100/200,rest=1000/4000";
 /// How long the table waits for a guard's figures.
 const STATS_TIMEOUT: Duration = Duration::from_millis(500);

@@ -16,7 +16,8 @@ pub const fn default(budget: Budget) -> Rate {
         Budget::SynPrefix | Budget::InitialPrefix => (500, 1_000),
         Budget::UdpSource | Budget::TcpSource => (20_000, 40_000),
         Budget::UdpPrefix | Budget::TcpPrefix => (50_000, 100_000),
-        Budget::Handshakes => (5_000, 10_000),
+        // A node answers the first flight of a QUIC connection in 140 µs of CPU (docs/guide/figures.md): a quarter of a core at most.
+        Budget::Handshakes => (2_000, 4_000),
         Budget::Rest => (200_000, 200_000),
         Budget::ValidatorHandshakes => (200, 400),
         Budget::ValidatorRest => (20_000, 40_000),
