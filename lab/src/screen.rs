@@ -9,7 +9,7 @@ use crate::load::View;
 pub struct Row {
     /// The node.
     pub name: String,
-    /// `native`, `generic`, `none`, or `-` without a guard.
+    /// `native`, `generic`, `tcx`, `none`, or `-` without a guard.
     pub xdp_mode: String,
     /// Packets passed, on protected ports and others.
     pub passed: u64,

@@ -49,7 +49,7 @@ pub struct Node {
     pub guard_socket: Option<PathBuf>,
     /// Its data.
     pub data_dir: PathBuf,
-    /// `native`, `generic` or `none`.
+    /// `native`, `generic`, `tcx` or `none`.
     pub xdp_mode: String,
     /// Its interface inside the namespace; null on loopback.
     pub interface: Option<String>,

@@ -14,7 +14,7 @@ pub const FILE: &str = "summary.json";
 /// Packets of one node, as its guard counted them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Packets {
-    /// `native`, `generic`, `none`.
+    /// `native`, `generic`, `tcx`, `none`.
     pub xdp_mode: String,
     /// `off`, `shadow`, `enforce`.
     pub mode: String,

@@ -366,7 +366,7 @@ pub struct LatencyInfo {
 pub struct Stats {
     /// `off`, `shadow`, `enforce`.
     pub mode: String,
-    /// `native`, `generic`, `none`.
+    /// How the filter is attached: `native`, `generic` (XDP), `tcx`, `none`.
     pub xdp_mode: String,
     /// Interface name.
     pub interface: String,

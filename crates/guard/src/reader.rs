@@ -11,7 +11,7 @@ use kernel_shared::{
     REASON_SLOTS, Reason, Word,
     abi::{
         COUNTER_SLOTS, CounterCell, LATENCY_BUCKETS, LatencyCell, Plain, ROW_LATENCY_LOG2_MIN, ROWS_MAX, RowCell, RowLatency,
-        SLOT_WOULD_DROP, abi_hash,
+        SLOT_WOULD_DROP, abi_hash, columns,
     },
     drops,
     truth::TruthCell,
@@ -78,7 +78,7 @@ pub struct Count {
     pub bytes: u64,
 }
 
-/// One row's counters, summed over the CPUs.
+/// One row's counters, summed over its columns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RowCount {
     /// Packets passed.
@@ -96,7 +96,8 @@ pub const PROBES: [&str; 2] = ["TRUTH", "KERNEL_DROPS"];
 
 /// The counters of one guard, mapped.
 pub struct Maps {
-    cpus: usize,
+    /// One a CPU, and one of what older layouts had counted.
+    columns: usize,
     counters: Cells<CounterCell>,
     rows: Cells<RowCell>,
     latency: Cells<LatencyCell>,
@@ -107,11 +108,11 @@ pub struct Maps {
 
 /// Bytes to map for each array, given the number of CPUs. The probes' arrays are not per CPU.
 pub const fn mapped_bytes(cpus: u32) -> [(&'static str, usize); 6] {
-    let cpus = cpus as usize;
+    let columns = columns(cpus) as usize;
     [
-        ("COUNTERS", COUNTER_SLOTS as usize * cpus * size_of::<CounterCell>()),
-        ("ROWS", ROWS_MAX as usize * cpus * size_of::<RowCell>()),
-        ("LATENCY", 2 * LATENCY_BUCKETS as usize * cpus * size_of::<LatencyCell>()),
+        ("COUNTERS", COUNTER_SLOTS as usize * columns * size_of::<CounterCell>()),
+        ("ROWS", ROWS_MAX as usize * columns * size_of::<RowCell>()),
+        ("LATENCY", 2 * LATENCY_BUCKETS as usize * columns * size_of::<LatencyCell>()),
         ("LATENCY_ROWS", ROWS_MAX as usize * size_of::<RowLatency>()),
         ("TRUTH", ROWS_MAX as usize * size_of::<TruthCell>()),
         ("KERNEL_DROPS", drops::SLOTS as usize * size_of::<Word>()),
@@ -151,22 +152,22 @@ impl Maps {
 
     /// Maps three known descriptors.
     pub fn from_descriptors(counters: &OwnedFd, rows: &OwnedFd, latency: &OwnedFd, cpus: u32) -> Result<Maps, ReaderError> {
-        let cpus = cpus as usize;
+        let columns = columns(cpus) as usize;
         Ok(Maps {
-            cpus,
-            counters: Cells::new("COUNTERS", counters, COUNTER_SLOTS as usize * cpus)?,
-            rows: Cells::new("ROWS", rows, ROWS_MAX as usize * cpus)?,
-            latency: Cells::new("LATENCY", latency, 2 * LATENCY_BUCKETS as usize * cpus)?,
+            columns,
+            counters: Cells::new("COUNTERS", counters, COUNTER_SLOTS as usize * columns)?,
+            rows: Cells::new("ROWS", rows, ROWS_MAX as usize * columns)?,
+            latency: Cells::new("LATENCY", latency, 2 * LATENCY_BUCKETS as usize * columns)?,
             row_latency: None,
             truth: None,
             kernel_drops: None,
         })
     }
 
-    /// A counter slot, summed over the CPUs.
+    /// A counter slot, summed over its columns.
     pub fn slot(&self, slot: u32) -> Count {
-        let first = slot as usize * self.cpus;
-        let cells = (first..first + self.cpus).filter_map(|index| self.counters.get(index));
+        let first = slot as usize * self.columns;
+        let cells = (first..first + self.columns).filter_map(|index| self.counters.get(index));
         cells.fold(Count::default(), |sum, cell| Count {
             packets: sum.packets.wrapping_add(cell.packets.load()),
             bytes: sum.bytes.wrapping_add(cell.bytes.load()),
@@ -251,15 +252,15 @@ impl Maps {
     }
 
     fn row_cells(&self, row: u32) -> impl Iterator<Item = &RowCell> {
-        let first = row as usize * self.cpus;
-        (first..first + self.cpus).filter_map(|index| self.rows.get(index))
+        let first = row as usize * self.columns;
+        (first..first + self.columns).filter_map(|index| self.rows.get(index))
     }
 
     /// A latency histogram: 0 TCP, 1 UDP.
     pub fn latency(&self, histogram: u32, source: &str) -> LatencyInfo {
         let bucket = |bucket: u32| {
-            let first = (histogram * LATENCY_BUCKETS + bucket) as usize * self.cpus;
-            (first..first + self.cpus).filter_map(|index| self.latency.get(index)).map(|cell| cell.count.load()).sum()
+            let first = (histogram * LATENCY_BUCKETS + bucket) as usize * self.columns;
+            (first..first + self.columns).filter_map(|index| self.latency.get(index)).map(|cell| cell.count.load()).sum()
         };
         let mut buckets: Vec<u64> = (0..LATENCY_BUCKETS).map(bucket).collect();
         let used = buckets.iter().rposition(|count| *count != 0).map_or(0, |last| last + 1);

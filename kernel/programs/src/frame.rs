@@ -1,30 +1,72 @@
 //! Packet memory, as the verifier wants it read: bound check, then one load of the checked width.
 
-use aya_ebpf::{EbpfContext, bindings::xdp_md, helpers::bpf_get_prandom_u32, programs::XdpContext};
+use aya_ebpf::{
+    EbpfContext,
+    bindings::xdp_md,
+    helpers::bpf_get_prandom_u32,
+    programs::XdpContext,
+};
 use kernel_shared::Packet;
 
-/// The frame of an XDP context.
+/// Where a program's context says that its frame lies.
+pub trait Bounds {
+    /// First byte.
+    fn data(context: *const Self) -> *const u32;
+    /// First byte behind the last.
+    fn data_end(context: *const Self) -> *const u32;
+    /// Bytes of the frame, if there are more than lie in between.
+    fn length(_context: *const Self) -> Option<usize> {
+        None
+    }
+}
+
+impl Bounds for xdp_md {
+    #[inline(always)]
+    fn data(context: *const xdp_md) -> *const u32 {
+        // SAFETY: no more than the field's address is taken; the context is valid while the program runs.
+        unsafe { &raw const (*context).data }
+    }
+    #[inline(always)]
+    fn data_end(context: *const xdp_md) -> *const u32 {
+        // SAFETY: as above.
+        unsafe { &raw const (*context).data_end }
+    }
+}
+
+/// The frame of a context: of XDP, or of a socket buffer on its way in.
 ///
 /// The loads from the context are volatile. The first: else the compiler moves it around as the 32-bit value that it is in C, and
 /// the verifier loses the pointer that it becomes. The end: else the compiler leaves out checks that earlier ones imply, which the verifier
 /// can't follow when the address was computed anew.
-pub struct Frame {
+pub struct Frame<C> {
     start: usize,
-    ctx: *const xdp_md,
+    ctx: *const C,
 }
 
-impl Frame {
+impl Frame<xdp_md> {
     #[inline(always)]
-    pub fn new(ctx: &XdpContext) -> Frame {
-        let ctx = ctx.as_ptr() as *const xdp_md;
+    pub fn new(ctx: &XdpContext) -> Frame<xdp_md> {
+        Frame::of(ctx.as_ptr() as *const xdp_md)
+    }
+}
+
+impl<C: Bounds> Frame<C> {
+    #[inline(always)]
+    pub fn of(ctx: *const C) -> Frame<C> {
         // SAFETY: the context is valid while the program runs.
-        Frame { start: unsafe { (&raw const (*ctx).data).read_volatile() as usize }, ctx }
+        Frame { start: unsafe { C::data(ctx).read_volatile() as usize }, ctx }
     }
 
     #[inline(always)]
     fn end(&self) -> usize {
         // SAFETY: as above.
-        unsafe { (&raw const (*self.ctx).data_end).read_volatile() as usize }
+        unsafe { C::data_end(self.ctx).read_volatile() as usize }
+    }
+
+    /// Bytes that can be read.
+    #[inline(always)]
+    pub fn readable(&self) -> usize {
+        self.end() - self.start
     }
 
     #[inline(always)]
@@ -38,10 +80,10 @@ impl Frame {
     }
 }
 
-impl Packet for Frame {
+impl<C: Bounds> Packet for Frame<C> {
     #[inline(always)]
     fn length(&self) -> usize {
-        self.end() - self.start
+        C::length(self.ctx).unwrap_or(self.readable())
     }
     #[inline(always)]
     fn be16(&self, offset: usize) -> Option<u16> {

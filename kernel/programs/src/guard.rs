@@ -1,21 +1,22 @@
-//! The guard's object: the XDP filter, the clock, and the hooks that resolve latency stamps.
+//! The guard's object: the filter, for XDP and for TCX, the clock, and the hooks that resolve latency stamps.
 //!
 //! Thin shims: what is decided is decided in `kernel-shared`, here are only maps, packet memory and kernel memory.
 #![no_std]
 #![no_main]
 
+mod buffer;
 mod frame;
 mod maps;
 mod probe;
 mod proxy;
 
 use aya_ebpf::{
-    bindings::xdp_action,
-    macros::{cgroup_sock_addr, raw_tracepoint, xdp},
-    programs::{RawTracePointContext, SockAddrContext, XdpContext},
+    bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
+    macros::{cgroup_sock_addr, classifier, raw_tracepoint, xdp},
+    programs::{RawTracePointContext, SockAddrContext, TcContext, XdpContext},
 };
 use frame::Frame;
-use kernel_shared::{account, inspect};
+use kernel_shared::{account, account::Outcome, inspect};
 use maps::Kernel;
 
 /// The filter.
@@ -27,12 +28,27 @@ pub fn guard(ctx: XdpContext) -> u32 {
 #[inline(always)]
 fn filter(ctx: &XdpContext) -> u32 {
     let outcome = account::filter_or_divert(&Frame::new(ctx), &Kernel, |verdict| proxy::divert(ctx, verdict));
-    if let Some(event) = outcome.event {
-        if !maps::send(&event) {
-            account::event_lost(&Kernel);
-        }
-    }
+    tell(&outcome);
     if outcome.drop { xdp_action::XDP_DROP } else { xdp_action::XDP_PASS }
+}
+
+/// Sends the event that a packet owes.
+#[inline(always)]
+fn tell(outcome: &Outcome) {
+    if let Some(event) = outcome.event
+        && !maps::send(&event)
+    {
+        account::event_lost(&Kernel);
+    }
+}
+
+/// The filter where XDP is refused: the same verdict at the next place on a packet's way in, after the kernel has made a socket buffer of it.
+/// What passes goes on to the programs behind this one.
+#[classifier]
+pub fn guard_tcx(ctx: TcContext) -> i32 {
+    let outcome = account::filter(&Frame::pulled(&ctx), &Kernel);
+    tell(&outcome);
+    if outcome.drop { TC_ACT_SHOT as i32 } else { TC_ACT_UNSPEC }
 }
 
 /// Answers SYNs above their budget and lets in ACKs that name a cookie: tail-called by the filter, never attached.

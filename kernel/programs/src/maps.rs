@@ -15,9 +15,9 @@ const INNER_MAP: u32 = 1 << 12;
 /// `BPF_RB_NO_WAKEUP`: the guard polls; a wake-up per event costs more than the event.
 const NO_WAKEUP: u64 = 1;
 
-/// Possible CPUs: the loader writes it, and sizes the arrays that are indexed `row * cpus + cpu`.
+/// Columns of the arrays of counters: the loader writes it, and sizes the arrays that are indexed `row * columns + cpu`.
 #[unsafe(no_mangle)]
-static CPUS: u32 = 1;
+static COLUMNS: u32 = 1;
 
 #[map]
 static CONTROL: Array<Word> = Array::with_max_entries(control::WORDS, 0);
@@ -76,9 +76,9 @@ fn word(array: &'static Array<Word>, index: u32) -> u64 {
 #[inline(always)]
 fn cell(row: u32) -> u32 {
     // SAFETY: rodata, written by the loader before the program is loaded; volatile, or the compiler would take the 1 for granted.
-    let cpus = unsafe { core::ptr::read_volatile(&CPUS) };
+    let columns = unsafe { core::ptr::read_volatile(&COLUMNS) };
     // SAFETY: a helper without arguments.
-    row.wrapping_mul(cpus).wrapping_add(unsafe { bpf_get_smp_processor_id() } as u32)
+    row.wrapping_mul(columns).wrapping_add(unsafe { bpf_get_smp_processor_id() } as u32)
 }
 
 impl Tables for Kernel {

@@ -21,6 +21,7 @@ mod half;
 #[cfg(any(test, feature = "model"))]
 pub mod invariants;
 pub mod latency;
+pub mod layout;
 pub mod list;
 #[cfg(any(test, feature = "model"))]
 pub mod model;
@@ -33,7 +34,7 @@ pub mod truth;
 mod verdict;
 mod word;
 
-pub use packet::{Family, IpHeader, Packet, Parsed, Ports, family, parse_v4, parse_v6};
+pub use packet::{Family, IpHeader, Packet, Parsed, Ports, family, has_extension_headers, parse_v4, parse_v6};
 pub use reason::{REASON_SLOTS, Reason};
 pub use verdict::{Tables, Verdict, inspect};
 pub use word::Word;

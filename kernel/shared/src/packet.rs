@@ -17,7 +17,7 @@ const ETHERTYPE_QINQ: u16 = 0x88a8;
 
 /// A frame's bytes. Every read is checked against the end of the frame.
 pub trait Packet {
-    /// Bytes of the frame that can be read.
+    /// Bytes of the frame: what is counted. All of them can be read, but where they lie in the pages of a long socket buffer.
     fn length(&self) -> usize;
     /// A big-endian halfword, as a number.
     fn be16(&self, offset: usize) -> Option<u16>;
@@ -73,6 +73,13 @@ pub fn family<P: Packet + ?Sized>(packet: &P) -> Family {
         ETHERTYPE_IPV6 => Family::V6(offset),
         _ => Family::Other,
     }
+}
+
+/// Whether something stands between the frame's IPv6 header and its transport header: then that may begin far behind it.
+#[inline(always)]
+pub fn has_extension_headers<P: Packet + ?Sized>(packet: &P) -> bool {
+    let Family::V6(offset) = family(packet) else { return false };
+    packet.be16(offset + 6).is_some_and(|next_hops| matches!(next_hops >> 8, 0 | 43 | 44 | 51 | 60))
 }
 
 /// What of an IP header the verdict looks at. `A` is the address: `u32` or `[u64; 2]`, wire order.

@@ -2,7 +2,7 @@
 
 use anyhow::ensure;
 use guard::kernel::{load, tables};
-use kernel_shared::abi::{ROWS_MAX, RowCell};
+use kernel_shared::abi::{ROWS_MAX, RowCell, columns};
 use memmap2::MmapOptions;
 use std::{
     io,
@@ -14,18 +14,18 @@ const RUNS: usize = 11;
 const PEERS: u32 = 10_000;
 
 /// An array like the guard's `ROWS`, every word of it a one.
-fn rows(cpus: u32) -> anyhow::Result<OwnedFd> {
+fn rows(columns: u32) -> anyhow::Result<OwnedFd> {
     const MAP_CREATE: libc::c_long = 0;
     const TYPE_ARRAY: u32 = 2;
     const MMAPABLE: u32 = 1 << 10;
     // bpf(2): type, key, value, entries, flags.
-    let attribute: [u32; 5] = [TYPE_ARRAY, 4, size_of::<RowCell>() as u32, ROWS_MAX * cpus, MMAPABLE];
+    let attribute: [u32; 5] = [TYPE_ARRAY, 4, size_of::<RowCell>() as u32, ROWS_MAX * columns, MMAPABLE];
     // SAFETY: the kernel reads exactly the size it is told, from an array of that size.
     let fd = unsafe { libc::syscall(libc::SYS_bpf, MAP_CREATE, attribute.as_ptr(), size_of_val(&attribute)) };
     ensure!(fd >= 0, "making an array: {}", io::Error::last_os_error());
     // SAFETY: a new descriptor that nobody else owns.
     let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
-    let words = ROWS_MAX as usize * cpus as usize * size_of::<RowCell>() / 8;
+    let words = ROWS_MAX as usize * columns as usize * size_of::<RowCell>() / 8;
     // SAFETY: nobody else has this memory.
     let mut memory = unsafe { MmapOptions::new().len(words * 8).map_mut(&fd)? };
     for word in memory.chunks_exact_mut(8) {
@@ -43,9 +43,10 @@ fn thread_ms() -> f64 {
 /// by the guard's own reader.
 pub fn runs(pins: &Path) -> anyhow::Result<Vec<f64>> {
     let cpus = load::cpus()?;
+    let columns = columns(cpus);
     let open = |name| tables::open_for_others(pins, name);
     let (counters, latency) = (open("COUNTERS")?, open("LATENCY")?);
-    let arrays: Vec<OwnedFd> = (0..PEERS.div_ceil(ROWS_MAX)).map(|_| rows(cpus)).collect::<anyhow::Result<_>>()?;
+    let arrays: Vec<OwnedFd> = (0..PEERS.div_ceil(ROWS_MAX)).map(|_| rows(columns)).collect::<anyhow::Result<_>>()?;
     let maps = arrays.iter().map(|array| guard::Maps::from_descriptors(&counters, array, &latency, cpus));
     let maps: Vec<guard::Maps> = maps.collect::<Result<_, _>>()?;
     let once = || {
@@ -56,7 +57,7 @@ pub fn runs(pins: &Path) -> anyhow::Result<Vec<f64>> {
             sum += row.packets + row.bytes + row.dropped + row.would_drop;
         }
         let spent = thread_ms() - start;
-        assert_eq!(std::hint::black_box(sum), u64::from(4 * PEERS * cpus));
+        assert_eq!(std::hint::black_box(sum), u64::from(4 * PEERS * columns));
         spent
     };
     Ok((0..RUNS).map(|_| once()).collect())

@@ -71,7 +71,8 @@ pub struct Run {
     /// Network namespace to enter first, e.g. /run/netns/node1.
     #[arg(long)]
     pub netns: Option<PathBuf>,
-    /// native, generic, or auto (native, else generic). Default: auto.
+    /// native, generic, tcx (behind XDP, where the kernel has made a socket buffer of the packet; no SYN proxy), or auto (native, else
+    /// generic, else tcx). Default: auto.
     #[arg(long, value_parser = Preference::from_text)]
     pub xdp: Option<Preference>,
     /// Ranges that no ban may touch.
@@ -234,7 +235,10 @@ fn announce(guard: &mut Guard) {
             "guarding"
         );
         if stats.xdp_mode == "none" {
-            tracing::warn!(interface = stats.interface, "this interface takes no XDP program: nothing is filtered");
+            tracing::warn!(
+                interface = stats.interface,
+                "this interface takes no program, neither in XDP nor in TCX: nothing is filtered"
+            );
         }
     }
 }

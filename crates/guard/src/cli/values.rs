@@ -50,7 +50,8 @@ impl FromText for Preference {
             "auto" => Ok(Preference::Auto),
             "native" => Ok(Preference::Native),
             "generic" => Ok(Preference::Generic),
-            _ => Err("an XDP mode is native, generic or auto".to_string()),
+            "tcx" => Ok(Preference::Tcx),
+            _ => Err("an XDP mode is native, generic, tcx or auto".to_string()),
         }
     }
 }

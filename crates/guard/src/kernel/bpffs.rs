@@ -100,6 +100,17 @@ pub fn remove(directory: &Path) -> io::Result<()> {
     fs::remove_dir(directory)
 }
 
+/// Removes the pins of maps in a directory, and leaves those of links.
+pub fn forget_maps(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if !entry.file_name().as_encoded_bytes().starts_with(b"link") {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// Unmounts a bpf file system that [`ensure`] mounted at `root`, once no instance has pins there. The system's own stays.
 pub fn release(root: &Path) -> io::Result<()> {
     let parent_is = root.parent().is_some_and(is_bpffs);

@@ -3,19 +3,20 @@
 pub mod listing;
 mod reload;
 pub mod saving;
+mod start;
 mod vitals;
 
 use super::{
     attach::{self, AttachError, Preference},
     bans::{self, Bans},
-    bpffs, budgets,
+    budgets,
     clock::{Clock, unix_ms},
-    egress::{self, Egress, EgressError, EgressOptions},
+    egress::{Egress, EgressError, EgressOptions},
     events::Hub,
     flows::{Announcement, Budget, Budgets, FlowError, FlowKey, Flows},
     lists::Lists,
     load::{self, LoadError},
-    netlink, ports,
+    ports,
     probes::{self, Probes},
     squeeze::{self, SqueezeError},
     state::{State, StateError},
@@ -39,20 +40,21 @@ use kernel_shared::{
         SLOT_EVENTS_LOST, SLOT_LATENCY_LAPSED, SLOT_LATENCY_STAMPED, SLOT_SYN_COOKIES_INVALID, SLOT_SYN_COOKIES_SENT,
         SLOT_SYN_COOKIES_VALID, abi_hash,
     },
-    control::{Config, Mode, SynProxy, WORD_BEAT_DEADLINE, WORD_CONFIG, WORD_ENFORCE_DEADLINE, WORD_SALT},
+    control::{Config, Mode, SynProxy, WORD_BEAT_DEADLINE, WORD_CONFIG, WORD_ENFORCE_DEADLINE},
     strangers::Budget as StrangerBudget,
 };
 use std::{
     collections::BTreeMap,
-    io::{self, Read},
+    io,
     os::fd::{AsFd, OwnedFd},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 use types::Offence;
 
 pub use reload::ReloadError;
+pub use start::Prepared;
 pub use vitals::{ROWS_SHOWN_MAX, TcpTotals, Vitals};
 
 /// What a guard is told when it starts.
@@ -129,20 +131,15 @@ pub enum GuardError {
     /// The directory of state can't be made.
     #[error(transparent)]
     State(#[from] StateError),
+    /// Two wishes that exclude each other.
+    #[error("the SYN proxy answers from XDP: it can't be had with --xdp tcx")]
+    ProxyInTcx,
     /// There is no random salt to be had.
     #[error("the salt of strangers' rows can't be drawn")]
     Salt(#[source] io::Error),
     /// The event ring can't be opened.
     #[error("the event ring can't be opened")]
     Ring(#[source] Box<aya::maps::MapError>),
-}
-
-/// What [`Guard::prepare`] made and saw.
-pub struct Prepared {
-    directory: PathBuf,
-    present: Option<(u32, String)>,
-    group: Option<std::fs::File>,
-    state: Option<State>,
 }
 
 /// A request that was refused.
@@ -210,115 +207,6 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Makes the directory of pins and looks who is on the interface: the steps that need more rights than the rest of a start.
-    pub fn prepare(options: &Options) -> Result<Prepared, GuardError> {
-        if !bpffs::is_instance_name(&options.instance) {
-            return Err(GuardError::Instance(options.instance.clone()));
-        }
-        let directory = bpffs::directory(&options.bpffs, &options.instance, abi_hash(load::cpus()?));
-        if !matches!(options.syn_proxy, None | Some(SynProxy::Off)) {
-            syn_proxy::prepare();
-        }
-        let failed = |source| GuardError::Directory { path: directory.clone(), source };
-        bpffs::ensure(&options.bpffs).map_err(failed)?;
-        let present = attach::present(&options.interface)?;
-        let group = options.cgroup.as_ref().map(|path| egress::open(path)).transpose()?;
-        std::fs::create_dir_all(&directory).map_err(failed)?;
-        let state = options.state.as_deref().map(State::open).transpose()?;
-        Ok(Prepared { directory, present, group, state })
-    }
-
-    /// Loads or adopts, writes the configuration, attaches. Order: tables are complete before the first packet is judged by them.
-    pub fn start(options: Options, prepared: Prepared, hub: Arc<Hub>) -> Result<Guard, GuardError> {
-        let Prepared { directory, present, group, state } = prepared;
-        let ifindex = attach::ifindex(&options.interface)?;
-        let cpus = load::cpus()?;
-        let had_maps = directory.join("CONTROL").exists();
-        let mut object = load::load(&directory)?;
-        let tables = Tables::open(&directory)?;
-        let counters = map_counters(&directory, cpus)?;
-        let clock = Clock::new(object.clock.try_clone().map_err(GuardError::Clock)?).map_err(GuardError::Clock)?;
-        let mut lists = Lists::adopt(&tables, &directory)?;
-        let mut bans = Bans::adopt(&tables, lists.bits())?;
-        let flows = Flows::adopt(&tables, &counters)?;
-        let strikes = match &state {
-            Some(state) => saving::restore(state, had_maps, &tables, &clock, (&mut bans, &mut lists), &directory)?,
-            None => Strikes::default(),
-        };
-        if lists.cut_floor(&tables, &mut bans, &directory, &options.floor)? > 0 {
-            tracing::warn!("lists touched the floor: it was cut out of them");
-        }
-        for prefix in bans.prefixes().copied().collect::<Vec<_>>() {
-            if options.floor.iter().any(|range| range.overlaps(&prefix)) {
-                tracing::warn!(%prefix, "an adopted ban touches the floor: lifted");
-                bans.remove(&tables, &prefix)?;
-            }
-        }
-        let ports: Vec<(u8, u16)> = options.protect.iter().map(|(protocol, port)| (protocol.number(), *port)).collect();
-        tables.set_ports(&ports, &options.quic)?;
-        squeeze::end(&tables)?;
-        write_budgets(&options, had_maps, &tables, &clock)?;
-        let kept = Config::from_word(tables.control(WORD_CONFIG)?);
-        let mode = options.mode.unwrap_or(if had_maps { kept.mode() } else { Mode::Shadow });
-        let sampled = Config::new(mode).with_event_shift(options.event_shift).with_latency_shift(options.latency_shift);
-        let by_flow = object.name_senders(group.as_ref());
-        let config = sampled.with_loopback(options.interface == "lo").with_udp_by_flow(by_flow);
-        let config = config.with_syn_proxy(syn_proxy::at_start(options.syn_proxy, kept.syn_proxy(), &object.syn_proxy));
-        if options.mode.is_some() {
-            tables.set_control(WORD_ENFORCE_DEADLINE, 0)?;
-        }
-        tables.set_control(WORD_CONFIG, config.word())?;
-        let older: Vec<PathBuf> = bpffs::directories(&options.bpffs, &options.instance)
-            .map_err(|source| GuardError::Directory { path: options.bpffs.clone(), source })?
-            .into_iter()
-            .filter(|other| *other != directory)
-            .collect();
-        let egress = match options.egress.clone().zip(group.as_ref()) {
-            Some((wanted, group)) => Some(Egress::start(wanted, group, &directory, &older)?),
-            None => None,
-        };
-        let program = object.guard.as_fd();
-        let attached = match attach::attach(program, &options.interface, options.xdp, &directory, &older, present.as_ref()) {
-            Ok(attached) => attached,
-            Err(error) => {
-                if !had_maps {
-                    let _ = bpffs::remove(&directory); // what this start has made is of no use to anybody
-                }
-                return Err(error.into());
-            }
-        };
-        let cgroup = options.cgroup.as_deref().zip(group.as_ref());
-        let probes = Probes::start(&directory, &older, (clock.hz(), cpus), cgroup, &options.protect);
-        let counters = map_probes(counters, &directory)?;
-        for other in &older {
-            let failed = |source| GuardError::Directory { path: other.clone(), source };
-            bpffs::remove(other).map_err(failed)?;
-        }
-        Ok(Guard {
-            options,
-            directory,
-            object,
-            probes,
-            _link: attached.link,
-            tables,
-            counters,
-            clock,
-            bans,
-            lists,
-            strikes,
-            state,
-            changed: saving::Changed::default(),
-            flows,
-            hub,
-            egress,
-            cpus,
-            ifindex,
-            adopted: attached.adopted,
-            started_unix_ms: unix_ms(),
-            last_beat: None,
-        })
-    }
-
     /// The event ring; once.
     pub fn take_ring(&mut self) -> Result<RingBuf<MapData>, GuardError> {
         let map = self.object.object.take_map("EVENTS").ok_or(LoadError::Missing("EVENTS"))?;
@@ -601,7 +489,6 @@ impl Guard {
     fn stats(&self, rows: bool) -> Result<Stats, Refusal> {
         let config = Config::from_word(self.tables.control(WORD_CONFIG)?);
         let mode = config.mode();
-        let state = netlink::xdp_state(self.ifindex).unwrap_or_default();
         let drops = || Reason::ALL.into_iter().filter(|reason| reason.is_drop() || *reason == Reason::Unreadable);
         let label = |reason: Reason| reason.as_str().to_string();
         let passed = self.counters.passed().into_iter().map(|(class, count)| (class.to_string(), count.packets));
@@ -609,7 +496,7 @@ impl Guard {
         let [tcp, udp] = &self.object.latency_sources;
         Ok(Stats {
             mode: mode.as_str().to_string(),
-            xdp_mode: state.mode.map_or("none", |mode| mode.as_str()).to_string(),
+            xdp_mode: attach::way(self.ifindex, self._link.as_ref().map(AsFd::as_fd)).to_string(),
             interface: self.options.interface.clone(),
             ifindex: self.ifindex,
             instance: self.options.instance.clone(),
@@ -643,37 +530,4 @@ impl Guard {
             rows: if rows { self.flows.list(&self.counters) } else { Vec::new() },
         })
     }
-}
-
-/// Strangers' budgets, and for a new guard the salt of their rows.
-fn write_budgets(options: &Options, adopted: bool, tables: &Tables, clock: &Clock) -> Result<(), GuardError> {
-    if !adopted {
-        let mut salt = [0; 8];
-        std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut salt)).map_err(GuardError::Salt)?;
-        tables.set_control(WORD_SALT, u64::from_ne_bytes(salt))?;
-    }
-    for budget in StrangerBudget::ALL {
-        let named = options.strangers.iter().rev().find(|(named, _)| *named == budget).map(|(_, value)| *value);
-        if let Some(value) = named.or((!adopted).then(|| budgets::default(budget))) {
-            budgets::write(tables, clock, budget, value)?;
-        }
-    }
-    Ok(())
-}
-
-/// Maps the rows' latencies, and the probes' arrays where there are any.
-fn map_probes(mut counters: Maps, directory: &Path) -> Result<Maps, GuardError> {
-    for name in probes::FROZEN.into_iter().chain(["LATENCY_ROWS"]) {
-        if let Ok(fd) = tables::open_for_others(directory, name) {
-            counters.add(name, &fd)?;
-        }
-    }
-    Ok(counters)
-}
-
-fn map_counters(directory: &Path, cpus: u32) -> Result<Maps, GuardError> {
-    let open = |name: &'static str| {
-        tables::open_for_others(directory, name).map_err(|source| GuardError::Table(TableError::Kernel { map: name, source }))
-    };
-    Ok(Maps::from_descriptors(&open("COUNTERS")?, &open("ROWS")?, &open("LATENCY")?, cpus)?)
 }

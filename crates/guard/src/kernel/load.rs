@@ -3,9 +3,9 @@
 use super::{btf::Btf, sys, tables};
 use aya::{
     Ebpf, EbpfLoader,
-    programs::{CgroupAttachMode, CgroupSockAddr, ProgramError, RawTracePoint, Xdp},
+    programs::{CgroupAttachMode, CgroupSockAddr, ProgramError, RawTracePoint, SchedClassifier, Xdp},
 };
-use kernel_shared::abi::{COUNTER_SLOTS, LATENCY_BUCKETS, ROWS_MAX};
+use kernel_shared::abi::{COUNTER_SLOTS, LATENCY_BUCKETS, ROWS_MAX, columns};
 use std::{
     io,
     os::fd::{AsFd, AsRawFd, OwnedFd},
@@ -75,6 +75,27 @@ const UDP_CALL: &str = "return of the receiving call (sock_recv_length)";
 /// And where something does.
 const UDP_BY_SENDER: &str = "xdp arrival to the receiving call's naming of the sender (recvmsg4, recvmsg6 of the control group)";
 
+impl Loaded {
+    /// The filter for TCX: loaded only where it is needed, since checking it takes the kernel as long as all other programs together.
+    pub fn tcx(&mut self) -> Result<OwnedFd, LoadError> {
+        let name = "guard_tcx";
+        let failed = |source: ProgramError| LoadError::Program { name, source: Box::new(source) };
+        let program = self.object.program_mut(name).ok_or(LoadError::Missing(name))?;
+        let program: &mut SchedClassifier = program.try_into().map_err(failed)?;
+        program.load().map_err(failed)?;
+        let fd = program.fd().map_err(failed)?;
+        fd.as_fd().try_clone_to_owned().map_err(|error| failed(ProgramError::IOError(error)))
+    }
+
+    /// Says that the filter is in TCX: it has no SYN proxy there, and packets arrive later.
+    pub fn in_tcx(&mut self) {
+        self.syn_proxy = Err("the SYN proxy answers from XDP, and this interface is filtered in TCX".to_string());
+        for source in &mut self.latency_sources {
+            *source = source.replace("xdp arrival", "tcx arrival");
+        }
+    }
+}
+
 /// Number of possible CPUs: the arrays' stride.
 pub fn cpus() -> Result<u32, LoadError> {
     aya::util::nr_cpus().map(|count| count as u32).map_err(|(_, error)| LoadError::Cpus(error))
@@ -107,17 +128,18 @@ fn offsets() -> Result<Vec<(&'static str, u32)>, String> {
     OFFSETS.iter().map(find).collect()
 }
 
-/// Loads the object with its maps pinned in `directory`; maps that are pinned there already are taken over.
+/// Loads the object with its maps pinned in `directory`; maps that are pinned there already are taken over. Counters are
+/// not frozen yet.
 pub fn load(directory: &Path) -> Result<Loaded, LoadError> {
-    let cpus = cpus()?;
+    let columns = columns(cpus()?);
     // The namespace of this thread: what the UDP probe compares sockets with.
     let netns = std::fs::metadata("/proc/thread-self/ns/net").map_or(0, |metadata| metadata.ino() as u32);
     let offsets = offsets();
     let mut loader = EbpfLoader::new();
-    loader.override_global("CPUS", &cpus, true).override_global("NETNS", &netns, true);
-    loader.map_max_entries("COUNTERS", COUNTER_SLOTS * cpus);
-    loader.map_max_entries("ROWS", ROWS_MAX * cpus);
-    loader.map_max_entries("LATENCY", 2 * LATENCY_BUCKETS * cpus);
+    loader.override_global("COLUMNS", &columns, true).override_global("NETNS", &netns, true);
+    loader.map_max_entries("COUNTERS", COUNTER_SLOTS * columns);
+    loader.map_max_entries("ROWS", ROWS_MAX * columns);
+    loader.map_max_entries("LATENCY", 2 * LATENCY_BUCKETS * columns);
     for name in tables::MAPS {
         loader.map_pin_path(name, directory.join(name));
     }
@@ -125,14 +147,13 @@ pub fn load(directory: &Path) -> Result<Loaded, LoadError> {
         loader.override_global(name, offset, true);
     }
     let mut object = loader.load(OBJECT).map_err(|error| LoadError::Object(Box::new(error)))?;
-    for name in tables::FROZEN {
-        let frozen = sys::open_pin(&directory.join(name), 0).and_then(|fd| sys::freeze(fd.as_fd()));
-        frozen.map_err(|source| LoadError::Freeze { name, source })?;
-    }
     let guard = load_xdp(&mut object, "guard")?;
     let explain = load_xdp(&mut object, "explain")?;
     let clock = load_xdp(&mut object, "clock")?;
-    let syn_proxy = load_xdp(&mut object, "syn_proxy").map_err(|error| anyhow::Error::from(error).root_cause().to_string());
+    let syn_proxy = load_xdp(&mut object, "syn_proxy").map_err(|error| {
+        let reason = anyhow::Error::from(error).root_cause().to_string();
+        format!("this kernel has no SYN proxy (Linux 6.0 or later is needed): {reason}")
+    });
     if let Ok(program) = &syn_proxy {
         let set = sys::open_pin(&directory.join("PROGRAMS"), 0)
             .and_then(|map| sys::update(map.as_fd(), &0u32, &(program.as_raw_fd() as u32)));
@@ -177,6 +198,14 @@ fn attach_reader(object: &mut Ebpf, name: &'static str, group: &std::fs::File) -
     program.load().map_err(failed)?;
     program.attach(group, CgroupAttachMode::AllowMultiple).map_err(failed)?;
     Ok(())
+}
+
+/// Freezes the counters: from now on they can be mapped, and written by programs only. What is frozen already is left alone.
+pub fn freeze(directory: &Path) -> Result<(), LoadError> {
+    tables::FROZEN.into_iter().try_for_each(|name| {
+        let frozen = sys::open_pin(&directory.join(name), 0).and_then(|fd| sys::freeze(fd.as_fd()));
+        frozen.map_err(|source| LoadError::Freeze { name, source })
+    })
 }
 
 /// Loads one of the object's programs for benchmarks; a guard never does.

@@ -26,8 +26,8 @@ const LATENCY_SHOWN_LAST: usize = 31;
 const LATENCY_STEP: usize = 1;
 /// And of a row's.
 const ROW_LATENCY_STEP: usize = 2;
-/// XDP modes that an interface can be in.
-const XDP_MODES: [&str; 3] = ["native", "generic", "none"];
+/// How an interface can be filtered.
+const XDP_MODES: [&str; 4] = ["native", "generic", "tcx", "none"];
 
 /// What this process costs, read from `/proc/self`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -107,7 +107,7 @@ impl Page {
         let modes = Mode::ALL.into_iter().map(|mode| (mode.as_str(), u64::from(mode.as_str() == stats.mode)));
         gauges(encoder, "ebpf_guard_mode", "1 for the mode in force, 0 for the others", "mode", modes)?;
         let modes = XDP_MODES.into_iter().map(|mode| (mode, u64::from(mode == stats.xdp_mode)));
-        gauges(encoder, "ebpf_guard_xdp_mode", "1 for the way XDP is attached, 0 for the others", "mode", modes)?;
+        gauges(encoder, "ebpf_guard_xdp_mode", "1 for the way the filter is attached, 0 for the others", "mode", modes)?;
         let trial = u64::from(self.vitals.trial);
         gauge(encoder, "ebpf_guard_trial", "1 while enforce runs on trial: it ends by itself unless confirmed", trial)?;
         let adopted = u64::from(stats.adopted);

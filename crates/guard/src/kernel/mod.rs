@@ -31,6 +31,7 @@ pub mod strikes;
 pub mod syn_proxy;
 pub mod sys;
 pub mod tables;
+pub mod upgrade;
 pub mod watch;
 
 pub use guard::{Guard, Options};

@@ -13,6 +13,8 @@ pub struct XdpState {
     pub mode: Option<XdpMode>,
     /// Id of the attached program, 0 if none.
     pub program_id: u32,
+    /// What kind of hardware it is (`ARPHRD_*`): tells whether frames begin with an Ethernet header.
+    pub hardware: u16,
 }
 
 /// How a program is attached.
@@ -127,7 +129,8 @@ fn parse(message: &[u8]) -> io::Result<XdpState> {
     }
     // 16 bytes of message header, 16 of interface.
     let attributes = message.get(32..).ok_or_else(truncated)?;
-    let Some(xdp) = attribute(attributes, IFLA_XDP) else { return Ok(XdpState::default()) };
+    let hardware = half(message, 18).ok_or_else(truncated)?;
+    let Some(xdp) = attribute(attributes, IFLA_XDP) else { return Ok(XdpState { hardware, ..XdpState::default() }) };
     let mode = match attribute(xdp, IFLA_XDP_ATTACHED).and_then(|payload| payload.first().copied()) {
         Some(1) => Some(XdpMode::Native),
         Some(2) => Some(XdpMode::Generic),
@@ -135,7 +138,7 @@ fn parse(message: &[u8]) -> io::Result<XdpState> {
         _ => None,
     };
     let program_id = attribute(xdp, IFLA_XDP_PROG_ID).and_then(|payload| word(payload, 0)).unwrap_or(0);
-    Ok(XdpState { mode, program_id })
+    Ok(XdpState { mode, program_id, hardware })
 }
 
 #[cfg(test)]
@@ -145,7 +148,7 @@ mod tests {
 
     #[test]
     fn loopback_has_no_program() {
-        assert_eq!(xdp_state(1).unwrap(), XdpState::default());
+        assert_eq!(xdp_state(1).unwrap(), XdpState { hardware: libc::ARPHRD_LOOPBACK, ..XdpState::default() });
         assert!(xdp_state(0x7fff_fff0).is_err());
     }
 

@@ -15,7 +15,7 @@ use aya::{
     Ebpf, EbpfLoader,
     programs::{Program, ProgramError},
 };
-use kernel_shared::abi::COUNTER_SLOTS;
+use kernel_shared::abi::{COUNTER_SLOTS, columns};
 use std::{
     collections::BTreeMap,
     fs, io,
@@ -177,8 +177,9 @@ fn load(directory: &Path, (hz, cpus): (u64, u32), btf: Option<&Btf>) -> Result<E
     let found = |(global, structure, path): &(&'static str, &str, &[&str])| Some((*global, btf?.offset(structure, path)?));
     let offsets: Vec<(&str, u32)> = OFFSETS.iter().filter_map(found).collect();
     let mut loader = EbpfLoader::new();
-    loader.override_global("NETNS", &netns, true).override_global("HZ", &hz, true).override_global("CPUS", &cpus, true);
-    loader.map_max_entries("COUNTERS", COUNTER_SLOTS * cpus);
+    let columns = columns(cpus);
+    loader.override_global("NETNS", &netns, true).override_global("HZ", &hz, true).override_global("COLUMNS", &columns, true);
+    loader.map_max_entries("COUNTERS", COUNTER_SLOTS * columns);
     for (name, offset) in &offsets {
         loader.override_global(name, offset, true);
     }

@@ -31,7 +31,7 @@ pub fn possible(state: SynProxy, program: &Result<OwnedFd, String>) -> Result<()
         return Ok(());
     }
     if let Err(reason) = program {
-        return Err(format!("this kernel has no SYN proxy (Linux 6.0 or later is needed): {reason}"));
+        return Err(reason.clone());
     }
     prepare();
     match syncookies() {

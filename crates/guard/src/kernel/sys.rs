@@ -2,6 +2,8 @@
 //!
 //! Keys and values are [`Plain`] memory, so a map's layout is written once, in `kernel-shared`.
 
+mod rows;
+
 use kernel_shared::abi::Plain;
 use std::{
     ffi::CString,
@@ -12,6 +14,8 @@ use std::{
     path::Path,
 };
 
+pub use rows::{Bytes, Shape, map_entries, shape};
+
 const MAP_CREATE: libc::c_int = 0;
 const MAP_LOOKUP_ELEM: libc::c_int = 1;
 const MAP_UPDATE_ELEM: libc::c_int = 2;
@@ -20,6 +24,7 @@ const MAP_GET_NEXT_KEY: libc::c_int = 4;
 const OBJ_PIN: libc::c_int = 6;
 const OBJ_GET: libc::c_int = 7;
 const PROG_TEST_RUN: libc::c_int = 10;
+const PROG_QUERY: libc::c_int = 16;
 const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const MAP_FREEZE: libc::c_int = 22;
 const LINK_CREATE: libc::c_int = 28;
@@ -28,6 +33,12 @@ const LINK_DETACH: libc::c_int = 34;
 
 /// `BPF_XDP`, the attach type.
 const ATTACH_XDP: u32 = 37;
+/// `BPF_TCX_INGRESS`, the attach type.
+const ATTACH_TCX_INGRESS: u32 = 46;
+/// `BPF_LINK_TYPE_XDP`.
+const LINK_XDP: u32 = 6;
+/// `BPF_LINK_TYPE_TCX`.
+const LINK_TCX: u32 = 11;
 /// `BPF_F_RDONLY`: the descriptor can be used for look-ups only.
 pub const READ_ONLY: u32 = 1 << 3;
 
@@ -120,20 +131,24 @@ pub fn list_map(words: u32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Entries that a map has room for.
-pub fn map_entries(map: BorrowedFd<'_>) -> io::Result<u32> {
-    // struct bpf_map_info: type, id, key_size, value_size, max_entries.
-    let mut info = [0u32; 32];
-    let mut attribute = InfoByFd { fd: map.as_raw_fd() as u32, length: size_of_val(&info) as u32, info: info.as_mut_ptr() as u64 };
-    bpf(OBJ_GET_INFO_BY_FD, &mut attribute)?;
-    Ok(info[4])
+/// Returns when every program that was running has ended (`membarrier`, a grace period of the kernel's).
+pub fn wait_for_programs() -> io::Result<()> {
+    const GLOBAL: libc::c_int = 1;
+    // SAFETY: integers only.
+    let result = unsafe { libc::syscall(libc::SYS_membarrier, GLOBAL, 0, 0) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Whether a map is frozen.
+pub fn is_frozen(map: BorrowedFd<'_>) -> io::Result<bool> {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", map.as_raw_fd()))?;
+    Ok(info.lines().any(|line| line.strip_prefix("frozen:").is_some_and(|value| value.trim() == "1")))
 }
 
 /// Freezes a map: user space can't change it any more, programs can. A map that is frozen already is left alone.
 pub fn freeze(map: BorrowedFd<'_>) -> io::Result<()> {
     // Freezing needs a writable descriptor, and a frozen map gives none any more: ask first.
-    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", map.as_raw_fd()))?;
-    if info.lines().any(|line| line.strip_prefix("frozen:").is_some_and(|value| value.trim() == "1")) {
+    if is_frozen(map)? {
         return Ok(());
     }
     bpf(MAP_FREEZE, &mut (map.as_raw_fd() as u32)).map(drop)
@@ -182,6 +197,56 @@ pub fn link_xdp(program: BorrowedFd<'_>, ifindex: u32, flags: u32) -> io::Result
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Attaches a classifier to what comes in at an interface of this thread's network namespace, in front of those that are there. Linux 6.6.
+pub fn link_tcx(program: BorrowedFd<'_>, ifindex: u32) -> io::Result<OwnedFd> {
+    const BEFORE: u32 = 1 << 3;
+    let program = program.as_raw_fd() as u32;
+    let fd = bpf(LINK_CREATE, &mut LinkCreate { program, ifindex, attach_type: ATTACH_TCX_INGRESS, flags: BEFORE, rest: [0; 6] })?;
+    // SAFETY: a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Most classifiers that one interface takes (`BPF_MPROG_MAX`).
+const CLASSIFIERS_MAX: usize = 64;
+
+#[repr(C)]
+struct Query {
+    ifindex: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    programs: u64,
+    count: u32,
+    zero: u32,
+    program_flags: u64,
+    links: u64,
+    link_flags: u64,
+    revision: u64,
+}
+
+/// Ids of the links by which classifiers are attached to what comes in at an interface of this thread's network namespace.
+pub fn tcx_links(ifindex: u32) -> io::Result<Vec<u32>> {
+    let (mut programs, mut links) = ([0u32; CLASSIFIERS_MAX], [0u32; CLASSIFIERS_MAX]);
+    let mut query = Query {
+        ifindex,
+        attach_type: ATTACH_TCX_INGRESS,
+        query_flags: 0,
+        attach_flags: 0,
+        programs: programs.as_mut_ptr() as u64,
+        count: CLASSIFIERS_MAX as u32,
+        zero: 0,
+        program_flags: 0,
+        links: links.as_mut_ptr() as u64,
+        link_flags: 0,
+        revision: 0,
+    };
+    match bpf(PROG_QUERY, &mut query) {
+        Ok(_) => Ok(links.into_iter().take(query.count as usize).filter(|id| *id != 0).collect()),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
 /// Attaches a program to a control group; others there stay. `attach_type`: of `enum bpf_attach_type`.
 pub fn link_cgroup(program: BorrowedFd<'_>, group: BorrowedFd<'_>, attach_type: u32) -> io::Result<OwnedFd> {
     let (program, ifindex) = (program.as_raw_fd() as u32, group.as_raw_fd() as u32);
@@ -209,9 +274,22 @@ pub fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
     bpf(LINK_DETACH, &mut (link.as_raw_fd() as u32)).map(drop)
 }
 
-/// What the kernel says about an XDP link.
+/// Where on a packet's way in a link has its program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// XDP.
+    Xdp,
+    /// TCX, ingress.
+    Tcx,
+}
+
+/// What the kernel says about a link to an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinkInfo {
+    /// Its hook; `None` for other kinds of links.
+    pub hook: Option<Hook>,
+    /// Its own id.
+    pub id: u32,
     /// The program's id.
     pub program_id: u32,
     /// The interface; 0 when it is gone.
@@ -233,10 +311,15 @@ fn raw_link_info(link: BorrowedFd<'_>) -> io::Result<[u32; 32]> {
     Ok(info)
 }
 
-/// Reads an XDP link's info: its union starts with the interface.
+/// Reads the info of a link to an interface: its union starts with the interface, for TCX followed by the attach type.
 pub fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
-    let info = raw_link_info(link)?;
-    Ok(LinkInfo { program_id: info[2], ifindex: info[4] })
+    let [kind, id, program_id, _, ifindex, attach_type, ..] = raw_link_info(link)?;
+    let hook = match (kind, attach_type) {
+        (LINK_XDP, _) => Some(Hook::Xdp),
+        (LINK_TCX, ATTACH_TCX_INGRESS) => Some(Hook::Tcx),
+        _ => None,
+    };
+    Ok(LinkInfo { hook, id, program_id, ifindex })
 }
 
 /// The id of a cgroup link's control group (the inode of its directory); 0 when that is gone.

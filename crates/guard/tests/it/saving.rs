@@ -9,14 +9,14 @@ use nix::sys::signal::Signal;
 use std::os::fd::AsFd;
 use types::Offence;
 
-fn bans(guard: &crate::support::Running) -> Vec<BanInfo> {
+pub fn bans(guard: &crate::support::Running) -> Vec<BanInfo> {
     match guard.ask(&Request::Bans {}) {
         Response::Bans { bans } => bans,
         other => panic!("{other:?}"),
     }
 }
 
-fn lists(guard: &crate::support::Running) -> Vec<ListInfo> {
+pub fn lists(guard: &crate::support::Running) -> Vec<ListInfo> {
     match guard.ask(&Request::Lists {}) {
         Response::Lists { lists } => lists,
         other => panic!("{other:?}"),
@@ -24,7 +24,7 @@ fn lists(guard: &crate::support::Running) -> Vec<ListInfo> {
 }
 
 /// What a ban is but for its end, which is told in ticks.
-fn told(ban: &BanInfo) -> (String, Offence, u64, u64, String) {
+pub fn told(ban: &BanInfo) -> (String, Offence, u64, u64, String) {
     (ban.address.to_string(), ban.offence, ban.since_unix_ms, ban.hits, ban.note.clone())
 }
 

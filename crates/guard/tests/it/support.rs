@@ -161,6 +161,7 @@ impl Lab {
     /// The binary, with the arguments that every `run` has here.
     pub fn command(&self, extra: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ebpf-guard"));
+        command.env("NO_COLOR", "1"); // logs are read by tests
         command.args(["run", "--netns", &self.inside.path(), "--protect", "tcp/9000,udp/9000"]);
         command.arg("--socket").arg(self.socket()).arg("--bpffs").arg(self.bpffs());
         command.arg("--state").arg(self.folder.path().join("state"));

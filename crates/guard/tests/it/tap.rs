@@ -38,12 +38,17 @@ pub struct Tap(File);
 impl Tap {
     /// A laboratory whose guarded interface is a TAP device, and the device's other side.
     pub fn lab(test: &str) -> Option<(Lab, Tap)> {
+        Tap::lab_with(test, 0)
+    }
+
+    /// The same, with further flags (`IFF_*`) for the device.
+    pub fn lab_with(test: &str, flags: i16) -> Option<(Lab, Tap)> {
         if !privileged(test) {
             return None;
         }
         private_mounts();
         let inside = Namespace::new();
-        let tap = inside.inside(Tap::open);
+        let tap = inside.inside(|| Tap::open(flags));
         let mac = MAC.map(|byte| format!("{byte:02x}")).join(":");
         inside.run("ip", &["link", "set", INTERFACE, "address", &mac]);
         for address in ["10.77.0.2/16", "fd77::2/32"] {
@@ -55,10 +60,10 @@ impl Tap {
         Some((lab, tap))
     }
 
-    fn open() -> Tap {
+    fn open(flags: i16) -> Tap {
         // Natively, the kernel runs XDP over a write that may not block only.
         let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open("/dev/net/tun").unwrap();
-        let mut request = InterfaceRequest { name: [0; 16], flags: IFF_TAP | IFF_NO_PI, rest: [0; 22] };
+        let mut request = InterfaceRequest { name: [0; 16], flags: IFF_TAP | IFF_NO_PI | flags, rest: [0; 22] };
         request.name[..INTERFACE.len()].copy_from_slice(INTERFACE.as_bytes());
         // SAFETY: the request is valid and outlives the call.
         let result = unsafe { libc::ioctl(file.as_raw_fd(), TUNSETIFF, &mut request) };
@@ -131,7 +136,7 @@ fn marker(number: u32) -> Vec<u8> {
 
 /// A frame as a packet socket shows it: the stack has taken the outer tag off before. `None` if it has not the inner ethertype whole
 /// with two bytes behind it: there it dies.
-fn untagged(frame: &[u8]) -> Option<Vec<u8>> {
+pub fn untagged(frame: &[u8]) -> Option<Vec<u8>> {
     match frame[12..14] {
         [0x81, 0x00] | [0x88, 0xa8] => (frame.len() >= 20).then(|| [&frame[..12], &frame[16..]].concat()),
         _ => Some(frame.to_vec()),

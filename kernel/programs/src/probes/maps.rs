@@ -27,9 +27,9 @@ static DROP_PORTS: Array<Word> = Array::with_max_entries(drops::PORTS_NAMED, 0);
 #[map]
 static COUNTERS: Array<CounterCell> = Array::with_max_entries(COUNTER_SLOTS, MMAPABLE);
 
-/// Possible CPUs, as for the filter.
+/// Columns of the counters, as for the filter.
 #[unsafe(no_mangle)]
-static CPUS: u32 = 1;
+static COLUMNS: u32 = 1;
 
 /// A v4 flow's record. (A reference, not what is read from it: of a pair in an option, the compiler would read the half that is not there.)
 #[inline(always)]
@@ -76,7 +76,7 @@ pub fn count_drop(protocol: u8, port: u16, reason: u32) {
 pub fn count(slot: u32, occurrences: u64, sum: u64) {
     // SAFETY: a helper without arguments.
     let cpu = unsafe { bpf_get_smp_processor_id() } as u32;
-    let cell = slot.wrapping_mul(constant(&CPUS) as u32).wrapping_add(cpu);
+    let cell = slot.wrapping_mul(constant(&COLUMNS) as u32).wrapping_add(cpu);
     if let Some(cell) = COUNTERS.get(cell) {
         cell.packets.add(occurrences);
         cell.bytes.add(sum);

@@ -62,6 +62,7 @@ fn header(state: &State, width: u16) -> Paragraph<'static> {
     };
     let xdp = match stats.xdp_mode.as_str() {
         "none" => Span::styled("not attached", Style::new().fg(Color::Red).add_modifier(Modifier::BOLD)),
+        "tcx" => Span::from("TCX"),
         mode => Span::from(format!("XDP {mode}")),
     };
     let up = span(state.now_ms.saturating_sub(stats.started_unix_ms));

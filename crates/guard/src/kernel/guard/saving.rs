@@ -8,6 +8,7 @@ use crate::kernel::{
     state::{Saved, SavedBan, SavedList, State, StateError},
     strikes::Strikes,
     tables::Tables,
+    upgrade::Kept,
 };
 use std::{collections::BTreeSet, path::Path};
 
@@ -48,7 +49,7 @@ fn expiry(until_unix_ms: u64, clock: &Clock, now: u64) -> Option<u64> {
 /// comes that has not ended yet.
 pub(super) fn restore(
     state: &State,
-    adopted: bool,
+    kept: Kept,
     tables: &Tables,
     clock: &Clock,
     (bans, lists): (&mut Bans, &mut Lists),
@@ -58,7 +59,7 @@ pub(super) fn restore(
     let now = clock.now(tables)?;
     let mut restored = 0u32;
     for ban in &saved.bans {
-        if adopted {
+        if kept.bans {
             bans.set_note(&ban.address, &ban.note);
         } else if let Some(expiry) = expiry(ban.until_unix_ms, clock, now) {
             match bans.restore(tables, ban, expiry) {
@@ -67,7 +68,7 @@ pub(super) fn restore(
             }
         }
     }
-    if !adopted {
+    if !kept.lists {
         for list in state.read_lists() {
             let Some(expiry) = expiry(list.until_unix_ms, clock, now) else { continue };
             let installed = Ready::restored(&list.words).and_then(|ready| lists.install(tables, bans, directory, ready, expiry));
