@@ -25,6 +25,7 @@ pub mod layout;
 pub mod list;
 #[cfg(any(test, feature = "model"))]
 pub mod model;
+mod object;
 mod packet;
 pub mod proxy;
 mod reason;
