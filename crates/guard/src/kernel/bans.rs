@@ -7,7 +7,6 @@
 use super::{
     clock::{self, Clock},
     lists::compile::Bits,
-    state::SavedBan,
     tables::{TableError, Tables},
 };
 use crate::{
@@ -188,7 +187,7 @@ impl Bans {
     }
 
     /// Bans again what was banned before a restart, with its beginning and its hits.
-    pub fn restore(&mut self, tables: &Tables, saved: &SavedBan, expiry: u64) -> Result<(), TableError> {
+    pub fn restore(&mut self, tables: &Tables, saved: &BanInfo, expiry: u64) -> Result<(), TableError> {
         if too_wide(&saved.address).is_some() || saved.address != saved.address.widened() {
             return Ok(()); // no guard wrote this
         }

@@ -4,7 +4,7 @@
 //! can't be read is moved aside, named in the log, and the guard starts without it.
 
 use super::lists;
-use crate::Prefix;
+use crate::{Prefix, protocol::BanInfo};
 use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, File},
@@ -12,7 +12,6 @@ use std::{
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
-use types::Offence;
 
 /// Where states lie unless told otherwise; the instance's name is added.
 pub const DEFAULT: &str = "/var/lib/ebpf-guard";
@@ -28,23 +27,6 @@ const WORDS_MAX: u64 = 6 << 20;
 const BANS_BYTES_MAX: u64 = 64 << 20;
 /// Broken files kept.
 const CORRUPT_MAX: u32 = 16;
-
-/// A ban, as it is kept.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SavedBan {
-    /// What.
-    pub address: Prefix,
-    /// Why.
-    pub offence: Offence,
-    /// Since when, Unix ms.
-    pub since_unix_ms: u64,
-    /// Until when, Unix ms.
-    pub until_unix_ms: u64,
-    /// Packets that met it, when it was written.
-    pub hits: u64,
-    /// Free text: the evidence.
-    pub note: String,
-}
 
 /// How often a prefix was banned.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,14 +44,14 @@ pub struct SavedStrike {
 pub struct Saved {
     version: u32,
     /// Bans in force.
-    pub bans: Vec<SavedBan>,
+    pub bans: Vec<BanInfo>,
     /// Repeat offenders.
     pub strikes: Vec<SavedStrike>,
 }
 
 impl Saved {
     /// Of bans and strikes.
-    pub fn new(bans: Vec<SavedBan>, strikes: Vec<SavedStrike>) -> Saved {
+    pub fn new(bans: Vec<BanInfo>, strikes: Vec<SavedStrike>) -> Saved {
         Saved { version: VERSION, bans, strikes }
     }
 }
@@ -228,6 +210,7 @@ fn parse_list(bytes: &[u8]) -> Result<SavedList, String> {
 mod tests {
     use super::*;
     use crate::kernel::lists::compile::{self, Head};
+    use types::Offence;
 
     fn list() -> SavedList {
         let compiled = compile::read("10.0.0.0/8\n2001:db8::/32\n".as_bytes(), false, &[]).unwrap();
@@ -239,7 +222,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let state = State::open(&folder.path().join("deep/er")).unwrap();
         assert_eq!((state.read_bans(), state.read_lists()), (Saved::default(), vec![]));
-        let ban = SavedBan {
+        let ban = BanInfo {
             address: "10.0.0.1".parse().unwrap(),
             offence: Offence::Replay,
             since_unix_ms: 1,

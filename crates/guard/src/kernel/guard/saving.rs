@@ -5,7 +5,7 @@ use crate::kernel::{
     bans::Bans,
     clock::{Clock, unix_ms},
     lists::{Lists, Ready},
-    state::{Saved, SavedBan, SavedList, State, StateError},
+    state::{Saved, SavedList, State, StateError},
     strikes::Strikes,
     tables::Tables,
     upgrade::Kept,
@@ -103,15 +103,7 @@ impl Guard {
     }
 
     fn save_bans(&self, now: u64) -> Result<Saved, TableError> {
-        let bans = self.bans.list(&self.tables, &self.clock, now)?.into_iter().map(|ban| SavedBan {
-            address: ban.address,
-            offence: ban.offence,
-            since_unix_ms: ban.since_unix_ms,
-            until_unix_ms: ban.until_unix_ms,
-            hits: ban.hits,
-            note: ban.note,
-        });
-        Ok(Saved::new(bans.collect(), self.strikes.save()))
+        Ok(Saved::new(self.bans.list(&self.tables, &self.clock, now)?, self.strikes.save()))
     }
 
     /// Says that everything has to be written again: hits, too, when a guard ends, or after a write that failed.
