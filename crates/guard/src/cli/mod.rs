@@ -247,7 +247,7 @@ fn detach(reach: &Reach, instance: &str, root: &std::path::Path) -> anyhow::Resu
         Err(ClientError::Connect { .. }) => {}
         Err(error) => return Err(error.into()),
     }
-    attach::detach(root, instance)?;
+    attach::detach(root, instance)?.iter().for_each(|left| eprintln!("{left}"));
     bpffs::release(root).with_context(|| format!("unmounting {}", root.display()))?;
     show::response(&guard::Response::Done {}, reach.json)
 }

@@ -95,7 +95,7 @@ pub struct Run {
     #[arg(long, requires = "egress")]
     pub egress_no_loopback: bool,
     /// Answer SYNs above the handshakes' budget with a cookie, so that real clients still get in: off, on (the default of the bare flag), or
-    /// all (also above the budgets of one address and network). Sets net.ipv4.tcp_syncookies=2. Default: what an adopted guard had, else off.
+    /// all (also above the budgets of one address and network). Sets net.ipv4.tcp_syncookies=2 meanwhile. Default: what an adopted guard had, else off.
     #[arg(long, num_args = 0..=1, default_missing_value = "on", value_parser = SynProxy::from_text)]
     pub syn_proxy: Option<SynProxy>,
     /// Descriptor to write "ready" to once the filter is attached and the socket answers.

@@ -4,6 +4,7 @@ use super::{
     bpffs,
     load::Loaded,
     netlink::{self, XdpState},
+    syn_proxy::{Former, NAME as SYNCOOKIES},
     sys::{self, Hook},
 };
 use std::{
@@ -299,11 +300,12 @@ fn foreign(interface: &str, state: XdpState, present: Option<&(u32, String)>) ->
     AttachError::Foreign { interface: interface.to_string(), program, id: state.program_id }
 }
 
-/// Takes an instance's filter off and removes its pins, whatever their layout. The directories that were removed.
-pub fn detach(root: &Path, instance: &str) -> Result<Vec<PathBuf>, AttachError> {
+/// Takes an instance's filter off and removes its pins, whatever their layout. What could not be put back as it was before, in words.
+pub fn detach(root: &Path, instance: &str) -> Result<Vec<String>, AttachError> {
     let directories = bpffs::directories(root, instance).map_err(failed(format!("reading {}", root.display())))?;
+    let former: Vec<Former> = directories.iter().filter_map(|directory| Former::read(directory)).collect();
     for directory in &directories {
         bpffs::remove(directory).map_err(failed(format!("removing {}", directory.display())))?;
     }
-    Ok(directories)
+    Ok(former.into_iter().filter_map(|former| former.restore(root).err()).map(|left| format!("{SYNCOOKIES}: {left}")).collect())
 }

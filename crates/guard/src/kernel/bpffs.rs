@@ -57,6 +57,11 @@ pub fn directory(root: &Path, instance: &str, abi_hash: u64) -> PathBuf {
     root.join(format!("{instance}-{abi_hash:016x}"))
 }
 
+/// Where all instances have their directories.
+pub fn root(directory: &Path) -> &Path {
+    directory.parent().unwrap_or(directory)
+}
+
 /// All directories of an instance, of whatever layout.
 pub fn directories(root: &Path, instance: &str) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
@@ -100,11 +105,12 @@ pub fn remove(directory: &Path) -> io::Result<()> {
     fs::remove_dir(directory)
 }
 
-/// Removes the pins of maps in a directory, and leaves those of links.
+/// Removes the pins of maps in a directory, and leaves those of links, and what a switch of the system's was.
 pub fn forget_maps(directory: &Path) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
-        if !entry.file_name().as_encoded_bytes().starts_with(b"link") {
+        let name = entry.file_name();
+        if !name.as_encoded_bytes().starts_with(b"link") && name != super::syn_proxy::PIN {
             fs::remove_file(entry.path())?;
         }
     }

@@ -239,7 +239,10 @@ impl Guard {
     /// Takes the filter off and removes all pins. The guard is of no use afterwards.
     pub fn detach(&mut self) -> Result<(), AttachError> {
         (self._link, self.egress) = (None, None);
-        attach::detach(&self.options.bpffs, &self.options.instance).map(drop)
+        for left in attach::detach(&self.options.bpffs, &self.options.instance)? {
+            tracing::warn!("{left}");
+        }
+        Ok(())
     }
 
     /// Answers a request. `ListLoad`, `Events`, `Reload` and `Shutdown` are the server's business.
@@ -322,11 +325,14 @@ impl Guard {
         let Some(state) = SynProxy::from_name(name) else {
             return refuse(ErrorCode::BadRequest, "the SYN proxy is off, on or all");
         };
-        if let Err(message) = syn_proxy::possible(state, &self.object.syn_proxy) {
+        if let Err(message) = syn_proxy::possible(state, &self.object.syn_proxy, &self.directory) {
             return refuse(ErrorCode::Kernel, message);
         }
         let word = Config::from_word(self.tables.control(WORD_CONFIG)?).with_syn_proxy(state).word();
         self.tables.set_control(WORD_CONFIG, word)?;
+        if state == SynProxy::Off {
+            syn_proxy::restore(&self.directory);
+        }
         tracing::info!(state = state.as_str(), "SYN proxy switched");
         Ok(Response::Done {})
     }

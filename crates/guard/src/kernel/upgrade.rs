@@ -6,7 +6,7 @@
 //! counters are frozen; the old pins go. A link that is pinned beside maps says that they are complete, frozen counters say that they are final.
 
 use super::{
-    bpffs,
+    bpffs, syn_proxy,
     sys::{self, Bytes},
     tables,
 };
@@ -162,7 +162,8 @@ impl Upgrade {
         let names = fs::read_dir(&self.from).into_iter().flatten().filter_map(Result::ok);
         let names = names.filter_map(|entry| entry.file_name().into_string().ok());
         let known = |name: &str| {
-            let of_rows = ROWS.iter().any(|rows| rows.map == name) || TRANSIENT.contains(&name) || name == PIN;
+            let of_rows =
+                ROWS.iter().any(|rows| rows.map == name) || TRANSIENT.contains(&name) || [PIN, syn_proxy::PIN].contains(&name);
             of_rows || name.starts_with("link") || (name.starts_with("LIST") && name != "LISTS")
         };
         names.filter(|name| !known(name)).collect()

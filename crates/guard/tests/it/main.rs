@@ -20,6 +20,7 @@ mod strangers;
 mod support;
 mod swap;
 mod syn_proxy;
+mod syncookies;
 mod tap;
 mod tcx;
 mod upgrade;

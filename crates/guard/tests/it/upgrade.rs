@@ -25,7 +25,7 @@ fn directory(lab: &Lab) -> PathBuf {
 }
 
 /// Makes the pins those of another layout: all the same but for the hash in the directory's name.
-fn age(lab: &Lab) -> PathBuf {
+pub fn age(lab: &Lab) -> PathBuf {
     let older = lab.bpffs().join(format!("lab-{OLDER}"));
     fs::rename(directory(lab), &older).unwrap();
     older

@@ -38,7 +38,7 @@ impl Guard {
             return Err(ReloadError::Fixed(fixed));
         }
         if let Some(state) = proxied(&self.options, &new) {
-            syn_proxy::possible(state, &self.object.syn_proxy).map_err(ReloadError::SynProxy)?;
+            syn_proxy::possible(state, &self.object.syn_proxy, &self.directory).map_err(ReloadError::SynProxy)?;
         }
         let old = self.options.clone();
         if let Err(error) = self.apply(&old, &new) {
@@ -46,6 +46,9 @@ impl Guard {
                 tracing::error!(%error, "the old options can't be written back either");
             }
             return Err(error.into());
+        }
+        if proxied(&old, &new) == Some(SynProxy::Off) {
+            syn_proxy::restore(&self.directory);
         }
         let changes = changes(&old, &new);
         self.options = new;

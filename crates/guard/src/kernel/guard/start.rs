@@ -61,14 +61,14 @@ impl Guard {
             return Err(GuardError::ProxyInTcx);
         }
         let directory = bpffs::directory(&options.bpffs, &options.instance, abi_hash(load::cpus()?));
-        if proxied {
-            syn_proxy::prepare();
-        }
         let failed = |source| GuardError::Directory { path: directory.clone(), source };
         bpffs::ensure(&options.bpffs).map_err(failed)?;
         let present = attach::present(&options.interface)?;
         let group = options.cgroup.as_ref().map(|path| egress::open(path)).transpose()?;
         std::fs::create_dir_all(&directory).map_err(failed)?;
+        if proxied {
+            syn_proxy::prepare(&directory);
+        }
         let state = options.state.as_deref().map(State::open).transpose()?;
         Ok(Prepared { directory, present, group, state })
     }
@@ -93,8 +93,9 @@ impl Guard {
         let clock = Clock::new(object.clock.try_clone().map_err(GuardError::Clock)?).map_err(GuardError::Clock)?;
         let Records { bans, lists, flows, strikes } =
             records(&options, kept, state.as_ref(), (&tables, &counters, &clock), &directory)?;
+        syn_proxy::take_over(&older, &directory);
         let by_flow = object.name_senders(group.as_ref());
-        configure(&options, kept, &tables, &clock, (&object, by_flow))?;
+        configure(&options, kept, &tables, &clock, (&object, by_flow), &directory)?;
         let egress = match options.egress.clone().zip(group.as_ref()) {
             Some((wanted, group)) => Some(Egress::start(wanted, group, &directory, &older)?),
             None => None,
@@ -103,6 +104,7 @@ impl Guard {
             Ok(attached) => attached,
             Err(error) => {
                 if !had_maps {
+                    syn_proxy::restore(&directory);
                     let _ = bpffs::remove(&directory); // what this start has made is of no use to anybody
                 }
                 return Err(error.into());
@@ -110,7 +112,7 @@ impl Guard {
         };
         if attached.hook == Some(Hook::Tcx) {
             object.in_tcx();
-            forgo_proxy(&tables, &object)?;
+            forgo_proxy(&tables, &object, &directory)?;
         }
         let cgroup = options.cgroup.as_deref().zip(group.as_ref());
         let probes = Probes::start(&directory, &older, (clock.hz(), cpus), cgroup, &options.protect);
@@ -190,6 +192,7 @@ fn configure(
     tables: &Tables,
     clock: &Clock,
     (object, by_flow): (&Loaded, bool),
+    directory: &Path,
 ) -> Result<(), GuardError> {
     let ports: Vec<(u8, u16)> = options.protect.iter().map(|(protocol, port)| (protocol.number(), *port)).collect();
     tables.set_ports(&ports, &options.quic)?;
@@ -199,7 +202,7 @@ fn configure(
     let mode = options.mode.unwrap_or(if kept.control { was.mode() } else { Mode::Shadow });
     let sampled = Config::new(mode).with_event_shift(options.event_shift).with_latency_shift(options.latency_shift);
     let config = sampled.with_loopback(options.interface == "lo").with_udp_by_flow(by_flow);
-    let config = config.with_syn_proxy(syn_proxy::at_start(options.syn_proxy, was.syn_proxy(), &object.syn_proxy));
+    let config = config.with_syn_proxy(syn_proxy::at_start(options.syn_proxy, was.syn_proxy(), &object.syn_proxy, directory));
     if options.mode.is_some() {
         tables.set_control(WORD_ENFORCE_DEADLINE, 0)?;
     }
@@ -208,9 +211,9 @@ fn configure(
 }
 
 /// Takes the SYN proxy out of the configuration word: the filter came to be where it has none.
-fn forgo_proxy(tables: &Tables, object: &Loaded) -> Result<(), TableError> {
+fn forgo_proxy(tables: &Tables, object: &Loaded, directory: &Path) -> Result<(), TableError> {
     let config = Config::from_word(tables.control(WORD_CONFIG)?);
-    let state = syn_proxy::at_start(None, config.syn_proxy(), &object.syn_proxy);
+    let state = syn_proxy::at_start(None, config.syn_proxy(), &object.syn_proxy, directory);
     tables.set_control(WORD_CONFIG, config.with_syn_proxy(state).word())
 }
 
