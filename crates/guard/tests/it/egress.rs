@@ -42,12 +42,12 @@ impl Group {
         Some(Group { lab, path, root })
     }
 
-    fn arguments<'a>(&'a self, extra: &[&'a str]) -> Vec<&'a str> {
+    pub fn arguments<'a>(&'a self, extra: &[&'a str]) -> Vec<&'a str> {
         [&["--egress", "--cgroup", self.path.to_str().unwrap()], extra].concat()
     }
 
     /// What a process in the group is told when it dials.
-    fn dial(&self, how: &str, address: &str) -> String {
+    pub fn dial(&self, how: &str, address: &str) -> String {
         let members = self.path.join("cgroup.procs");
         let mut command = Command::new("nsenter");
         command.arg(format!("--net={}", self.lab.inside.path())).args(["python3", "-c", DIAL, how, address]);

@@ -1,6 +1,7 @@
 //! A guard meets the pins of an older layout: it takes over the filter with all that it knew, and no packet passes unjudged or uncounted.
 
 use crate::{
+    egress::Group,
     saving::{bans, lists, told},
     support::{Lab, MARKER4, Running, SUSPECT4, SUSPECT6, flow, pins},
     swap::{Load, counted, furnish},
@@ -12,7 +13,11 @@ use guard::{
 };
 use kernel_shared::layout;
 use nix::sys::signal::Signal;
-use std::{fs, os::fd::AsFd, path::PathBuf};
+use std::{
+    fs,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+};
 use types::Offence;
 
 /// The hash of a layout that never was.
@@ -32,7 +37,7 @@ pub fn age(lab: &Lab) -> PathBuf {
 }
 
 /// Puts an array of words in the place of a map: the filter goes on with its own, whoever opens the pin gets this one.
-fn replace(older: &std::path::Path, name: &str, words: &[u64]) {
+fn replace(older: &Path, name: &str, words: &[u64]) {
     let map = sys::list_map(words.len() as u32).unwrap();
     for (index, word) in (0u32..).zip(words) {
         sys::update(map.as_fd(), &index, word).unwrap();
@@ -142,6 +147,37 @@ fn an_upgrade_in_native_mode_keeps_peers_bans_and_counts() {
 #[test]
 fn an_upgrade_in_tcx_keeps_peers_bans_and_counts() {
     upgraded_under_load("an_upgrade_in_tcx_keeps_peers_bans_and_counts", "tcx");
+}
+
+/// The links to a control group change hands as the filter's does: at no moment may the node dial what it must not.
+#[test]
+fn an_upgrade_leaves_no_gap_in_the_egress_guard() {
+    let Some(group) = Group::new("an_upgrade_leaves_no_gap_in_the_egress_guard") else { return };
+    let lab = &group.lab;
+    let mut guard = lab.start(&group.arguments(&["--mode", "enforce"]));
+    assert_eq!(group.dial("tcp", "10.0.0.1"), "EPERM");
+    let links = |directory: &Path| -> Vec<(String, u64)> {
+        let names = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut links: Vec<String> = names.filter(|name| name.starts_with("link-")).collect();
+        links.sort();
+        let id = |name: &String| sys::link_info(sys::open_pin(&directory.join(name), 0).unwrap().as_fd()).unwrap().id.into();
+        links.iter().map(|name| (name.clone(), id(name))).collect()
+    };
+    let (ours, had) = (directory(lab), links(&directory(lab)));
+    assert_eq!(had.len(), 5, "{had:?}");
+    guard.signal(Signal::SIGKILL);
+    let older = age(lab);
+    assert_eq!(group.dial("tcp", "10.0.0.1"), "EPERM");
+    // One that was cut off had moved a link already.
+    fs::create_dir(&ours).unwrap();
+    fs::rename(older.join("link-connect4"), ours.join("link-connect4")).unwrap();
+    let guard = lab.start(&group.arguments(&[]));
+    assert_eq!((directory(lab), links(&ours)), (ours.clone(), had), "the same links");
+    assert_eq!((group.dial("tcp", "10.0.0.1").as_str(), group.dial("tcp", "fd00::1").as_str()), ("EPERM", "EPERM"));
+    assert_eq!(guard.stats().egress.unwrap().ranges["private"].denied, 2, "these counts begin anew, and the log says so");
+    assert!(log(lab).contains("map=\"EGRESS\" reason=\"it begins anew\""), "{}", log(lab));
+    lab.detach();
+    assert_ne!(group.dial("tcp", "10.0.0.1"), "EPERM");
 }
 
 /// What starts that were cut off have left, before their maps were complete and after, is cleared away; the filter goes on through all of it.
