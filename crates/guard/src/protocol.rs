@@ -23,6 +23,8 @@ pub const BUDGET_RATE_MAX: u32 = 100_000_000;
 pub const SQUEEZE_MS_MAX: u64 = 600_000;
 /// Smallest budget that may be set for a while, packets a second and at once: a flood must not shut honest newcomers out.
 pub const SQUEEZE_RATE_MIN: u32 = 100;
+/// Most flows in one answer: it has to fit into a line.
+pub const FLOWS_PER_ANSWER: usize = 512;
 /// Deepest budget, packets.
 pub const BUDGET_BURST_MAX: u32 = 4_000_000;
 
@@ -73,6 +75,9 @@ pub enum FlowKind {
     Known,
     /// One that the node is about to open; lapses after 10 s.
     Dialing,
+    /// A TCP connection that the node opened from a port that is not protected: it has a row for what the kernel's TCP knows, and a
+    /// validator's address has its budgets; no packet is taken for one of it.
+    Dialed,
 }
 
 impl FlowKind {
@@ -82,6 +87,7 @@ impl FlowKind {
             FlowKind::Floor => "floor",
             FlowKind::Known => "known",
             FlowKind::Dialing => "dialing",
+            FlowKind::Dialed => "dialed",
         }
     }
 }
@@ -146,6 +152,16 @@ pub enum Request {
         class: FlowKind,
         /// Peer: flows with the same label share a row of counters.
         label: String,
+        /// The part of all stake that the validator behind it has, in millionths: 1 to 1,000,000; for `floor` and `dialed` only. Its
+        /// flows share what [`BudgetInfo`] `validators` holds by it. A floor flow without it has an equal share.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stake_ppm: Option<u32>,
+    },
+    /// Flows, in the order of protocol, address, port; [`FLOWS_PER_ANSWER`] at the most.
+    Flows {
+        /// Leave out the first so many.
+        #[serde(default)]
+        skip: u32,
     },
     /// *Write.* Withdraw a flow.
     FlowDel {
@@ -219,6 +235,7 @@ impl Request {
                 | Request::Bans {}
                 | Request::Lists {}
                 | Request::Budgets {}
+                | Request::Flows { .. }
                 | Request::Events {}
         )
     }
@@ -293,6 +310,42 @@ pub struct BudgetInfo {
     pub rate: u32,
     /// Packets at once; 0 = no limit.
     pub burst: u32,
+}
+
+/// One flow.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowInfo {
+    /// Protocol.
+    pub protocol: Protocol,
+    /// Remote address.
+    pub address: IpAddr,
+    /// Remote port.
+    pub port: u16,
+    /// Class.
+    pub class: FlowKind,
+    /// The peer; empty if the guard was restarted and nobody announced it again.
+    pub label: String,
+    /// Row of its counters; null when all were taken.
+    pub row: Option<u32>,
+    /// The part of all stake that its validator has, in millionths; null: no validator, or it was not told.
+    pub stake_ppm: Option<u32>,
+    /// What its validator is guaranteed over all its flows, packets a second; null: no validator's flow, or no limit.
+    pub share: Option<u32>,
+    /// Its own part of that, or its class's limit, packets a second; null: the filter sees none of its packets, or there is no limit.
+    pub rate: Option<u32>,
+    /// The same, packets at once.
+    pub burst: Option<u32>,
+}
+
+/// What validators' flows are guaranteed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharesInfo {
+    /// Validators with flows here.
+    pub validators: u64,
+    /// Their shares together, packets a second; at most the budget `validators`.
+    pub rate: u32,
+    /// The smallest of their shares, packets a second.
+    pub least: u32,
 }
 
 /// A step of a verdict.
@@ -414,6 +467,9 @@ pub struct Stats {
     pub bans: u64,
     /// Flows announced.
     pub flows: u64,
+    /// What of them validators are guaranteed.
+    #[serde(default)]
+    pub shares: SharesInfo,
     /// Packets stamped for their latency; the rest of `stamped - count - lapsed` is open.
     pub latency_stamped: u64,
     /// Stamps that nobody read in time.
@@ -534,6 +590,13 @@ pub enum Response {
         /// All of them.
         budgets: Vec<BudgetInfo>,
     },
+    /// To `flows`.
+    Flows {
+        /// A page of them.
+        flows: Vec<FlowInfo>,
+        /// How many there are.
+        total: u64,
+    },
     /// To `test_run`.
     Verdict {
         /// `pass` or `drop`, in the mode that the guard is in.
@@ -602,8 +665,10 @@ mod tests {
                 port: 9000,
                 class: FlowKind::Floor,
                 label: "v1".into(),
+                stake_ppm: None,
             },
         );
+        check(r#"{"request":"flows"}"#, Request::Flows { skip: 0 });
         for bad in [
             r#"{"request":"ban","address":"10.0.0.7","offence":"bad_signature"}"#,
             r#"{"request":"ban","address":"10.0.0.7","ttl_ms":1,"offence":"ugly"}"#,

@@ -35,6 +35,8 @@ pub struct Flow {
     pub address: SocketAddr,
     /// UDP (QUIC) or TCP.
     pub udp: bool,
+    /// We opened it, from a port that is not protected: the guard takes no packet for one of it, but tells what the kernel knows of it.
+    pub dialed: bool,
     /// Its PeerId: the label of its row.
     pub label: String,
     /// The part of the epoch's stake of the validator that it proved to be, in millionths; none: an ordinary peer.
@@ -42,7 +44,8 @@ pub struct Flow {
 }
 
 impl Flow {
-    fn key(&self) -> (bool, SocketAddr) {
+    /// What the guard knows it by: UDP or not, and its remote end.
+    pub(crate) fn key(&self) -> (bool, SocketAddr) {
         (self.udp, self.address)
     }
 }
@@ -137,7 +140,7 @@ impl View {
         self.bans.read().clone()
     }
 
-    /// The row of a peer's counters and its generation; none: it has no connection to a protected port, or all rows are taken.
+    /// The row of a peer's counters and its generation; none: the guard has not heard of it, or all rows are taken.
     pub fn row(&self, label: &str) -> Option<(u32, u32)> {
         self.rows.read().get(label).copied()
     }
@@ -256,7 +259,14 @@ impl Worker {
             }
             Order::Dialing(address) => {
                 let (class, label) = (FlowKind::Dialing, String::new());
-                self.ask(&Request::FlowAdd { protocol: Protocol::Udp, address: address.ip(), port: address.port(), class, label });
+                self.ask(&Request::FlowAdd {
+                    protocol: Protocol::Udp,
+                    address: address.ip(),
+                    port: address.port(),
+                    class,
+                    label,
+                    stake_ppm: None,
+                });
             }
             Order::Offence { culprit, offence, detail } => self.judge(&culprit, offence, detail),
             Order::Flood => self.squeeze(),
@@ -296,9 +306,20 @@ impl Worker {
     }
 
     fn announce(&mut self, flow: &Flow) {
-        let class = if flow.stake_ppm.is_some() { FlowKind::Floor } else { FlowKind::Known };
+        let class = match flow.stake_ppm {
+            _ if flow.dialed => FlowKind::Dialed,
+            Some(_) => FlowKind::Floor,
+            None => FlowKind::Known,
+        };
         let (address, port) = (flow.address.ip(), flow.address.port());
-        let answer = self.ask(&Request::FlowAdd { protocol: protocol(flow.udp), address, port, class, label: flow.label.clone() });
+        let answer = self.ask(&Request::FlowAdd {
+            protocol: protocol(flow.udp),
+            address,
+            port,
+            class,
+            label: flow.label.clone(),
+            stake_ppm: flow.stake_ppm,
+        });
         if let Some(Response::Flow { row, generation }) = answer {
             let mut rows = self.view.rows.write();
             match row {

@@ -12,7 +12,9 @@ pub fn peer_info(peer: &network::PeerInfo, guard: &View) -> PeerInfo {
     let votes = &peer.lanes[0];
     let ping_us = votes.rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX));
     let row = guard.row(&peer_id);
-    let packets = row.and_then(|(row, generation)| guard.with_maps(|maps| maps.row(row, generation)));
+    // The guard counts what arrives at protected ports: nothing of a peer whom we dialled over TCP.
+    let counted = peer.lanes.iter().any(|lane| lane.link.local_port.is_some());
+    let packets = row.filter(|_| counted).and_then(|(row, generation)| guard.with_maps(|maps| maps.row(row, generation)));
     let tcp = row.filter(|_| votes.link.transport == Transport::Tcp).and_then(|(row, generation)| tcp(guard, row, generation));
     let kernel_us = tcp.as_ref().and_then(|tcp| tcp.rtt_us);
     let source = kernel_us.map(|_| "kernel").or(ping_us.map(|_| "ping"));

@@ -43,7 +43,7 @@ pub struct Standing {
     pub key: Option<PublicKey>,
     /// The remote address of its votes lane.
     pub address: IpAddr,
-    /// Its connections to protected ports, as the guard knows them.
+    /// Its connections, as the guard knows them.
     pub flows: Vec<Flow>,
 }
 
@@ -85,25 +85,29 @@ impl Standings {
         self.all.iter().filter(|(_, standing)| standing.key.as_ref() == Some(key)).map(|(peer, _)| *peer).collect()
     }
 
-    /// A peer stands. Gives the flows to announce: those to a protected port. A TCP connection that we dialled ends at an ephemeral
-    /// port here, which the guard does not protect.
+    /// A peer stands. Gives the flows to announce. A TCP connection that we dialled ends at an ephemeral port here, which the guard does
+    /// not protect: such a flow is told apart.
     pub fn insert(&mut self, connected: &network::Connected) -> Vec<Flow> {
         let flow = |link: &network::Link| Flow {
             address: link.address,
             udp: link.transport == Transport::Quic,
+            dialed: link.local_port.is_none(),
             label: connected.peer_id.to_string(),
             stake_ppm: connected.validator.and_then(|key| self.shares.of(&key)),
         };
-        let flows: Vec<Flow> = connected.links.iter().filter(|link| link.local_port.is_some()).map(flow).collect();
+        let flows: Vec<Flow> = connected.links.iter().map(flow).collect();
         let address = connected.address().ip();
         let standing = Standing { peer_id: connected.peer_id, key: connected.validator, address, flows: flows.clone() };
         self.all.insert(connected.peer, standing);
         flows
     }
 
-    /// A peer is gone. Gives it back.
+    /// A peer is gone. Gives it back, with the flows to withdraw: a connection that we opened has the same remote end as the one that
+    /// replaces it, and that one's flow stays.
     pub fn remove(&mut self, peer: u64) -> Option<Standing> {
-        self.all.remove(&peer)
+        let mut standing = self.all.remove(&peer)?;
+        standing.flows.retain(|flow| !self.all.values().flat_map(|other| &other.flows).any(|other| other.key() == flow.key()));
+        Some(standing)
     }
 
     /// Another epoch's record holds. Gives the flows to announce again: those whose class or part of the stake changed.
@@ -185,6 +189,22 @@ mod tests {
         let both = |address: &str, part| vec![(address.to_owned(), part); 2];
         assert_eq!(found, [both("10.0.0.1:9", None), both("10.0.0.2:9", Some(1_000_000))].concat());
         assert!(standings.culprit(2).unwrap().validator && !standings.culprit(1).unwrap().validator);
+    }
+
+    /// What we dialled is announced as such: no packet to a protected port is one of it.
+    #[test]
+    fn what_we_opened_over_tcp_is_told_apart_and_outlives_what_it_replaces() {
+        let mut standings = Standings::new(&record(&[(1, 1)]));
+        let dialed = |peer| {
+            let peer = connected(peer, "10.0.0.1:9000", Some(key(1)));
+            Connected { links: peer.links.map(|link| Link { transport: Transport::Tcp, local_port: None, ..link }), ..peer }
+        };
+        let flows = standings.insert(&dialed(1));
+        assert!(flows.iter().all(|flow| flow.dialed && flow.stake_ppm == Some(1_000_000)));
+        assert!(!standings.insert(&connected(2, "10.0.0.2:9", None))[0].dialed);
+        standings.insert(&dialed(3));
+        assert_eq!(standings.remove(1).unwrap().flows, []);
+        assert_eq!(standings.remove(3).unwrap().flows.len(), 2);
     }
 
     #[test]

@@ -74,7 +74,7 @@ pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
 
 /// The text that the ABI hash is made of: any change of layout, size or meaning changes it.
-pub const ABI_TEXT: &str = "ebpf-guard abi 7: control 8x24 (4 enforce deadline, 8 budgets); ports 3072x8; hosts 8x1024; flow4 8->48 x4096; flow6 24->48 x4096; \
+pub const ABI_TEXT: &str = "ebpf-guard abi 8: control 8x32 (4 enforce deadline, 8 budgets, 24 shares); ports 3072x8; hosts 8x1024; flow4 8->48 x4096; flow6 24->48 x4096 (44 stake, class 3 dialed); \
 lists x8 of 8 x n (32 head, 65537 directory, v4 first<<32|last, v6 firsts, lasts, 1); ban4 4->32 x16384; ban6 8->32 x16384; range4 8->32 x4096; range6 20->32 x4096; \
 validator4 4->40 x1024; validator6 16->40 x1024; strangers 16 x81922 (4x16384 sources, 4x4096 prefixes, 2 totals); bits4 8x262144; bits6 8x65536 (fibonacci of /48, 22 bits); \
 counters 16 x256 (164 tcp rtt, retransmits, timeouts), rows 64 x1024, latency 8 x2x64, each x (cpus + 1 carried over); stamps 24 x1408 (udp by flow, or by port); events 64 ring 262144; egress4 8->1 x256; egress6 20->1 x256; egress 8 x16 x cpus; syn proxy: programs x1, diverted 24 x1 per cpu, primed 8 x4096; truth 128 x1024; kernel drops 8 x257 x16 ports, drop ports 8 x15; row latency 256 x1024";
@@ -147,7 +147,15 @@ pub enum FlowClass {
     Known = 1,
     /// One that we are opening ourselves.
     Dialing = 2,
+    /// A TCP connection that we opened, from a port of ours that is not protected. Its expiry is 0, so the filter never takes a packet
+    /// that names its source for one of it; it is here for its row, and for its peer's address.
+    Dialed = 3,
 }
+
+/// A flow that is no validator's, or whose limit is not by stake.
+pub const STAKE_NONE: u32 = 0;
+/// A validator's whose stake was not told: its share is an equal one.
+pub const STAKE_UNKNOWN: u32 = u32::MAX;
 
 /// A flow's record. The bucket is shared by all CPUs.
 #[repr(C)]
@@ -167,8 +175,9 @@ pub struct FlowValue {
     pub generation: u32,
     /// A [`FlowClass`].
     pub class: u32,
-    /// Always 0.
-    pub zero: u32,
+    /// The part of all stake that the validator behind it has, in millionths; or [`STAKE_NONE`], [`STAKE_UNKNOWN`]. For the guard, which
+    /// has put it into `rate` and `burst` already: the kernel does not read it.
+    pub stake: u32,
 }
 
 /// A ban's record.
@@ -328,6 +337,7 @@ impl FlowClass {
         match value {
             0 => FlowClass::Floor,
             1 => FlowClass::Known,
+            3 => FlowClass::Dialed,
             _ => FlowClass::Dialing,
         }
     }
@@ -338,6 +348,7 @@ impl FlowClass {
             FlowClass::Floor => "floor",
             FlowClass::Known => "known",
             FlowClass::Dialing => "dialing",
+            FlowClass::Dialed => "dialed",
         }
     }
 }
@@ -400,8 +411,13 @@ impl FlowValue {
             row,
             generation,
             class: class as u32,
-            zero: 0,
+            stake: STAKE_NONE,
         }
+    }
+
+    /// The same flow with a stake.
+    pub const fn with_stake(self, stake: u32) -> FlowValue {
+        FlowValue { stake, ..self }
     }
 }
 
@@ -438,7 +454,7 @@ mod tests {
     /// The hash is a name that outlives a process: a change of it is a change of the ABI, and its own commit.
     #[test]
     fn the_abi_is_frozen() {
-        assert_eq!(abi_hash(2), 0x1aa6_c8bd_2aae_9315);
+        assert_eq!(abi_hash(2), 0x1075_7237_6094_1ada);
         assert_ne!(abi_hash(2), abi_hash(4));
     }
 }

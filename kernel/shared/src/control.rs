@@ -12,8 +12,11 @@ pub const WORD_SALT: u32 = 3;
 pub const WORD_ENFORCE_DEADLINE: u32 = 4;
 /// Index of the first budget's word; the others follow in the order of [`crate::strangers::Budget::ALL`].
 pub const WORD_BUDGETS: u32 = 8;
+/// Index of the first word of what validators share. The words in between are the guard's, and stay where they are: words outlive an
+/// upgrade.
+pub const WORD_SHARES: u32 = 24;
 /// Number of words in the array.
-pub const WORDS: u32 = 24;
+pub const WORDS: u32 = 32;
 
 /// A budget's word: refill (units a tick) in the lower half, depth (units) in the upper; a depth of 0 is no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -251,7 +254,10 @@ mod tests {
         let limit = Limit::from_word(Limit::new(u32::MAX, 7).word());
         assert_eq!((limit.rate(), limit.burst()), (u32::MAX, 7));
         assert_eq!(Limit::NONE.burst(), 0);
-        assert!(WORD_BUDGETS + crate::strangers::Budget::ALL.len() as u32 <= WORDS);
+        let mut words = crate::strangers::Budget::ALL.map(|budget| budget.word());
+        words.sort_unstable();
+        assert!(words.is_sorted_by(|one, other| one < other) && words[0] == WORD_BUDGETS && words.ends_with(&[WORD_SHARES + 1]));
+        const { assert!(WORD_SHARES + 1 < WORDS) };
     }
 
     #[test]

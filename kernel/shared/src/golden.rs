@@ -43,7 +43,7 @@ struct Sender {
 
 const FULL: u32 = u32::MAX;
 
-const SENDERS: [Sender; 14] = [
+const SENDERS: [Sender; 15] = [
     Sender { id: 0, name: "stranger", flow: None, exact: None, range: None, expect: (Reason::Stranger, Reason::Stranger) },
     Sender {
         id: 1,
@@ -147,6 +147,14 @@ const SENDERS: [Sender; 14] = [
         flow: None,
         exact: None,
         range: Some((8, EXPIRED)),
+        expect: (Reason::Stranger, Reason::Stranger),
+    },
+    Sender {
+        id: 14,
+        name: "dialed",
+        flow: Some((FlowClass::Dialed, EXPIRED, FULL)),
+        exact: None,
+        range: None,
         expect: (Reason::Stranger, Reason::Stranger),
     },
 ];

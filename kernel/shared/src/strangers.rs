@@ -9,7 +9,7 @@
 
 use crate::{
     bucket::Bucket,
-    control::{Limit, WORD_BUDGETS, WORD_SALT},
+    control::{Limit, WORD_BUDGETS, WORD_SALT, WORD_SHARES},
     half::Half,
     reason::Reason,
     verdict::Tables,
@@ -70,11 +70,15 @@ pub enum Budget {
     ValidatorHandshakes = 10,
     /// Other packets of one validator's address, outside its flows.
     ValidatorRest = 11,
+    /// What all validators' flows share by stake. The guard divides it and writes each flow's part into its record; no program reads it.
+    Validators = 12,
+    /// The least that a validator's flows have together, however small its stake. For the guard, likewise.
+    ValidatorLeast = 13,
 }
 
 impl Budget {
     /// All budgets, in the order of their words.
-    pub const ALL: [Budget; 12] = [
+    pub const ALL: [Budget; 14] = [
         Budget::SynSource,
         Budget::InitialSource,
         Budget::UdpSource,
@@ -87,6 +91,8 @@ impl Budget {
         Budget::Rest,
         Budget::ValidatorHandshakes,
         Budget::ValidatorRest,
+        Budget::Validators,
+        Budget::ValidatorLeast,
     ];
 
     /// The name on the command line and in JSON.
@@ -104,6 +110,8 @@ impl Budget {
             Budget::Rest => "rest",
             Budget::ValidatorHandshakes => "validator_handshakes",
             Budget::ValidatorRest => "validator_rest",
+            Budget::Validators => "validators",
+            Budget::ValidatorLeast => "validator_least",
         }
     }
 
@@ -114,7 +122,11 @@ impl Budget {
 
     /// Index of its word in the control array.
     pub const fn word(self) -> u32 {
-        WORD_BUDGETS + self as u32
+        match self {
+            Budget::Validators => WORD_SHARES,
+            Budget::ValidatorLeast => WORD_SHARES + 1,
+            _ => WORD_BUDGETS + self as u32,
+        }
     }
 }
 

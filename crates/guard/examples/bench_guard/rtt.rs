@@ -73,7 +73,14 @@ fn rounds(report: &mut Report, program: &Path) -> anyhow::Result<()> {
         guarded.push(round_trips(&bed, |client| {
             let address = OUTSIDE.parse().context("an address")?;
             let (class, label) = (FlowKind::Known, "bench".into());
-            guard.client()?.ask(&Request::FlowAdd { protocol: Protocol::Tcp, address, port: client.port(), class, label })?;
+            guard.client()?.ask(&Request::FlowAdd {
+                protocol: Protocol::Tcp,
+                address,
+                port: client.port(),
+                class,
+                label,
+                stake_ppm: None,
+            })?;
             Ok(())
         })?);
         drop(guard);

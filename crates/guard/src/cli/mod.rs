@@ -1,6 +1,7 @@
 //! The command line.
 
 mod config;
+mod flows;
 mod list;
 mod peers;
 mod reload;
@@ -65,6 +66,11 @@ enum Command {
         #[command(flatten)]
         reach: Reach,
     },
+    /// One line a flow: whose it is, a validator's stake and share, what the flow may send.
+    Flows {
+        #[command(flatten)]
+        reach: Reach,
+    },
     /// Switch the mode: off, shadow (count only) or enforce.
     Mode {
         /// off, shadow or enforce.
@@ -92,12 +98,12 @@ enum Command {
         #[command(flatten)]
         reach: Reach,
     },
-    /// List strangers' budgets: packets a second and at once.
+    /// List the budgets, strangers' and validators': packets a second and at once.
     Budgets {
         #[command(flatten)]
         reach: Reach,
     },
-    /// Set one of strangers' budgets; it holds from the next packet on.
+    /// Set one of the budgets; it holds from the next packet on.
     Budget {
         /// As `budgets` lists it.
         name: String,
@@ -186,6 +192,7 @@ impl Cli {
             Command::Reload { reach } => done(&reach, &Request::Reload {}),
             Command::Status { reach } => show::status(&reach.client()?.stats(true)?, reach.json),
             Command::Peers { reach } => peers::show(&reach.client()?.stats(true)?.rows, reach.json),
+            Command::Flows { reach } => flows::show(&mut reach.client()?, reach.json),
             Command::Mode { mode, reach } => done(&reach, &Request::Mode { mode }),
             Command::Enforce { duration, reach } => {
                 done(&reach, &Request::Enforce { for_ms: duration.as_millis().min(u64::MAX as u128) as u64 })

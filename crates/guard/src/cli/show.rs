@@ -4,7 +4,7 @@ use super::config::Settings;
 use guard::{
     Response,
     kernel::ports,
-    protocol::{EventInfo, LatencyInfo, ListInfo, Stats},
+    protocol::{EventInfo, LatencyInfo, ListInfo, SharesInfo, Stats},
 };
 use kernel_shared::control::Mode;
 use std::{
@@ -124,6 +124,10 @@ pub fn status(stats: &Stats, json: bool) -> anyhow::Result<()> {
         writeln!(out, "syn proxy  {}: {sent} cookies sent, {valid} valid, {invalid} invalid", stats.syn_proxy)?;
     }
     writeln!(out, "heartbeat  {beat}; {} bans, {} flows", stats.bans, stats.flows)?;
+    let SharesInfo { validators, rate, least } = stats.shares;
+    if validators > 0 {
+        writeln!(out, "shares     {validators} validators are guaranteed {rate} packets/s, the least of them {least}")?;
+    }
     for (class, packets) in &stats.passed {
         writeln!(out, "passed     {class:<22} {packets:>14}")?;
     }

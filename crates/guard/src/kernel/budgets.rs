@@ -21,6 +21,8 @@ pub const fn default(budget: Budget) -> Rate {
         Budget::Rest => (200_000, 200_000),
         Budget::ValidatorHandshakes => (200, 400),
         Budget::ValidatorRest => (20_000, 40_000),
+        Budget::Validators => (1_000_000, 500_000),
+        Budget::ValidatorLeast => (5_000, 10_000),
     };
     Rate { rate, burst }
 }

@@ -1,4 +1,7 @@
-//! Flows and rows: whose packets pass, and where they are counted.
+//! Flows and rows: whose packets pass, how many, and where they are counted. Validators' flows share a total by stake ([`floor`]).
+
+mod floor;
+mod shares;
 
 use super::{
     clock::Clock,
@@ -10,11 +13,17 @@ use crate::{
     protocol::{Endpoint, FlowKind, Protocol, RowInfo},
     reader::Maps,
 };
-use kernel_shared::abi::{FLOWS_MAX, Flow4, Flow6, FlowClass, FlowValue, ROW_NONE, ROWS_MAX};
+use kernel_shared::{
+    abi::{FLOWS_MAX, Flow4, Flow6, FlowClass, FlowValue, ROW_NONE, ROWS_MAX},
+    bucket::UNITS,
+    control::Limit,
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
 };
+
+pub use shares::{PARTS, Stake};
 
 /// How long a dialing flow passes, ms.
 pub const DIALING_MS: u64 = 10_000;
@@ -35,7 +44,7 @@ pub struct Budget {
 /// Budgets per class: each far above what an honest peer sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budgets {
-    /// Floor flows.
+    /// Floor flows of an operator's ranges: they are no validators', so no share is theirs.
     pub floor: Budget,
     /// Known flows.
     pub known: Budget,
@@ -82,6 +91,8 @@ pub struct Announcement<'a> {
     pub class: FlowKind,
     /// The peer: flows with the same label share a row.
     pub label: &'a str,
+    /// A validator's stake; none: no validator's.
+    pub stake: Option<Stake>,
     /// The tick now.
     pub now: u64,
     /// The address lies in an operator's floor range: the limit of addresses is not for it.
@@ -94,6 +105,10 @@ struct Flow {
     row: u32,
     /// Last tick; `u64::MAX` = until withdrawn.
     expiry: u64,
+    /// A validator's; see [`Announcement`].
+    stake: Option<Stake>,
+    /// What its record says.
+    limit: Limit,
 }
 
 struct Row {
@@ -144,6 +159,42 @@ fn key6(key: &FlowKey) -> Flow6 {
     Flow6::new(address, key.port, key.protocol.number())
 }
 
+/// A class's limit; a validator's flow gets its share in its place.
+fn class_limit(clock: &Clock, budgets: &Budgets, class: FlowKind) -> Limit {
+    let budget = match class {
+        FlowKind::Floor => budgets.floor,
+        FlowKind::Known => budgets.known,
+        FlowKind::Dialing => budgets.dialing,
+        FlowKind::Dialed => return Limit::NONE,
+    };
+    Limit::new(clock.rate(budget.rate), budget.burst.saturating_mul(UNITS as u32))
+}
+
+fn read(tables: &Tables, key: &FlowKey) -> Result<Option<FlowValue>, TableError> {
+    match wire4(key.address) {
+        Some(address) => tables.flows4.get(&key4(key, address)),
+        None => tables.flows6.get(&key6(key)),
+    }
+}
+
+fn write(tables: &Tables, key: &FlowKey, value: &FlowValue) -> Result<(), TableError> {
+    match wire4(key.address) {
+        Some(address) => tables.flows4.set(&key4(key, address), value, FLOWS_MAX as usize),
+        None => tables.flows6.set(&key6(key), value, FLOWS_MAX as usize),
+    }
+}
+
+const fn class_of(kind: FlowKind) -> FlowClass {
+    match kind {
+        FlowKind::Floor => FlowClass::Floor,
+        FlowKind::Known => FlowClass::Known,
+        FlowKind::Dialing => FlowClass::Dialing,
+        FlowKind::Dialed => FlowClass::Dialed,
+    }
+}
+
+const KINDS: [FlowKind; 4] = [FlowKind::Floor, FlowKind::Known, FlowKind::Dialing, FlowKind::Dialed];
+
 impl Flows {
     /// Reads the kernel's tables back after a restart. Labels are gone until the node announces its flows again.
     pub fn adopt(tables: &Tables, counters: &Maps) -> Result<Flows, TableError> {
@@ -168,14 +219,17 @@ impl Flows {
             FlowClass::Floor => FlowKind::Floor,
             FlowClass::Known => FlowKind::Known,
             FlowClass::Dialing => FlowKind::Dialing,
+            FlowClass::Dialed => FlowKind::Dialed,
         };
         self.generation = self.generation.max(value.generation);
         if value.row != ROW_NONE {
             let row = Row { label: String::new(), generation: value.generation, flows: 0 };
             self.rows.entry(value.row).or_insert(row).flows += 1;
         }
-        let flow = Flow { class, label: String::new(), row: value.row, expiry: value.expiry.load() };
-        self.hosts.count_flow(address, class == FlowKind::Floor);
+        let expiry = if class == FlowKind::Dialed { u64::MAX } else { value.expiry.load() };
+        let (stake, limit) = (Stake::from_word(value.stake), Limit::new(value.rate, value.burst));
+        let flow = Flow { class, label: String::new(), row: value.row, expiry, stake, limit };
+        self.hosts.count_flow(address, flow.is_floor());
         self.flows.insert(FlowKey::new(protocol, address, port), flow);
     }
 
@@ -187,9 +241,7 @@ impl Flows {
     /// How many flows there are of each class.
     pub fn by_class(&self) -> Vec<(FlowClass, u64)> {
         let count = |kind| self.flows.values().filter(|flow| flow.class == kind).count() as u64;
-        let classes =
-            [(FlowClass::Floor, FlowKind::Floor), (FlowClass::Known, FlowKind::Known), (FlowClass::Dialing, FlowKind::Dialing)];
-        classes.into_iter().map(|(class, kind)| (class, count(kind))).collect()
+        KINDS.into_iter().map(|kind| (class_of(kind), count(kind))).collect()
     }
 
     /// Whether no flow is announced.
@@ -199,11 +251,11 @@ impl Flows {
 
     /// The first floor flow whose address lies in the prefix, as its label.
     pub fn floor_in(&self, prefix: &Prefix) -> Option<(IpAddr, &str)> {
-        let floor = self.flows.iter().filter(|(_, flow)| flow.class == FlowKind::Floor);
+        let floor = self.flows.iter().filter(|(_, flow)| flow.is_floor());
         floor.map(|(key, flow)| (key.address, flow.label.as_str())).find(|(address, _)| prefix.contains(*address))
     }
 
-    /// Announces a flow; its row and generation. All rows taken: the flow works without a row.
+    /// Announces a flow; its row and generation. All rows taken: the flow works without a row. Announced again, it keeps its tokens.
     pub fn add(
         &mut self,
         tables: &Tables,
@@ -211,48 +263,72 @@ impl Flows {
         budgets: &Budgets,
         announcement: Announcement<'_>,
     ) -> Result<(Option<u32>, u32), FlowError> {
-        let Announcement { key, class, label, now, in_floor_range } = announcement;
+        let Announcement { key, class, label, stake, now, in_floor_range } = announcement;
         if !in_floor_range || class == FlowKind::Dialing {
-            self.check_limits(&key, class, label)?;
+            self.check_limits(&key, class, stake, label)?;
         }
-        let (class_number, budget) = match class {
-            FlowKind::Floor => (FlowClass::Floor, budgets.floor),
-            FlowKind::Known => (FlowClass::Known, budgets.known),
-            FlowKind::Dialing => (FlowClass::Dialing, budgets.dialing),
-        };
         let expiry = if class == FlowKind::Dialing { now.saturating_add(clock.ticks(DIALING_MS)) } else { u64::MAX };
         let (row, generation) = self.row(&key, label);
-        let burst = budget.burst.saturating_mul(kernel_shared::bucket::UNITS as u32);
-        let value = FlowValue::new(class_number, row, generation, clock.rate(budget.rate), burst, expiry, now);
-        let written = match wire4(key.address) {
-            Some(address) => tables.flows4.set(&key4(&key, address), &value, FLOWS_MAX as usize),
-            None => tables.flows6.set(&key6(&key), &value, FLOWS_MAX as usize),
-        };
-        if let Err(error) = written {
+        let limit = class_limit(clock, budgets, class);
+        let flow = Flow { class, label: label.to_string(), row, expiry, stake, limit };
+        let (floor, sharing) = (flow.is_floor(), flow.sharing().is_some());
+        let old = self.flows.insert(key, flow);
+        if let Err(error) = self.enter(tables, &key, generation, old.as_ref(), now) {
+            match old {
+                Some(old) => self.flows.insert(key, old),
+                None => self.flows.remove(&key),
+            };
             self.release_if_unused(row);
             return Err(error.into());
         }
         if let Some(row) = self.rows.get_mut(&row) {
             row.flows += 1;
         }
-        if let Some(old) = self.flows.insert(key, Flow { class, label: label.to_string(), row, expiry }) {
+        let shared = old.as_ref().is_some_and(|old| old.sharing().is_some());
+        if let Some(old) = old {
             self.leave_row(old.row);
-            self.hosts.flow_removed(tables, key.address, old.class == FlowKind::Floor);
+            self.hosts.flow_removed(tables, key.address, old.is_floor());
         }
-        self.hosts.flow_added(tables, key.address, class == FlowKind::Floor)?;
+        self.hosts.flow_added(tables, key.address, floor)?;
+        if sharing || shared {
+            self.rebalance(tables)?;
+        }
         Ok(((row != ROW_NONE).then_some(row), generation))
     }
 
-    fn check_limits(&self, key: &FlowKey, class: FlowKind, label: &str) -> Result<(), FlowError> {
+    /// Writes the record of a flow that was just inserted.
+    fn enter(&mut self, tables: &Tables, key: &FlowKey, generation: u32, old: Option<&Flow>, now: u64) -> Result<(), TableError> {
+        self.set_stake(key);
+        let Some(flow) = self.flows.get(key) else { return Ok(()) };
+        let limit = match flow.sharing() {
+            Some(_) => self.limits(tables)?.get(key).copied().unwrap_or(flow.limit),
+            None => flow.limit,
+        };
+        let Some(flow) = self.flows.get_mut(key) else { return Ok(()) };
+        flow.limit = limit;
+        // The filter takes no packet for one of a connection that we dialed ourselves: those come in on a port that is not protected.
+        let expiry = if flow.class == FlowKind::Dialed { 0 } else { flow.expiry };
+        let value = FlowValue::new(class_of(flow.class), flow.row, generation, limit.rate(), limit.burst(), expiry, now);
+        let mut value = value.with_stake(Stake::word(flow.stake));
+        if old.is_some_and(|old| old.class == flow.class)
+            && let Some(present) = read(tables, key)?
+        {
+            value.bucket = present.bucket;
+        }
+        write(tables, key, &value)
+    }
+
+    fn check_limits(&self, key: &FlowKey, class: FlowKind, stake: Option<Stake>, label: &str) -> Result<(), FlowError> {
         let others = || self.flows.iter().filter(|(other, _)| *other != key);
         match class {
             FlowKind::Known => Ok(()),
+            FlowKind::Dialed if stake.is_none() => Ok(()),
             FlowKind::Dialing if others().filter(|(_, flow)| flow.class == FlowKind::Dialing).count() >= DIALING_MAX => {
                 Err(FlowError::Dialing)
             }
             FlowKind::Dialing => Ok(()),
-            FlowKind::Floor => {
-                let same = others().filter(|(_, flow)| flow.class == FlowKind::Floor && flow.label == label && !label.is_empty());
+            FlowKind::Floor | FlowKind::Dialed => {
+                let same = others().filter(|(_, flow)| flow.is_floor() && flow.label == label && !label.is_empty());
                 let mut addresses: BTreeSet<IpAddr> = same.map(|(other, _)| other.address).collect();
                 addresses.insert(key.address);
                 if addresses.len() > FLOOR_ADDRESSES_MAX { Err(FlowError::FloorAddresses(label.to_string())) } else { Ok(()) }
@@ -262,6 +338,13 @@ impl Flows {
 
     /// Withdraws a flow; false if there was none.
     pub fn remove(&mut self, tables: &Tables, key: &FlowKey) -> Result<bool, TableError> {
+        let removed = self.take_out(tables, key)?;
+        self.rebalance(tables)?;
+        Ok(removed)
+    }
+
+    /// Withdraws a flow; the shares of others stay as they are.
+    fn take_out(&mut self, tables: &Tables, key: &FlowKey) -> Result<bool, TableError> {
         if !self.flows.contains_key(key) {
             return Ok(false);
         }
@@ -271,7 +354,7 @@ impl Flows {
         };
         if let Some(flow) = self.flows.remove(key) {
             self.leave_row(flow.row);
-            self.hosts.flow_removed(tables, key.address, flow.class == FlowKind::Floor);
+            self.hosts.flow_removed(tables, key.address, flow.is_floor());
         }
         Ok(true)
     }
@@ -279,9 +362,7 @@ impl Flows {
     /// Withdraws all flows of a prefix that is banned; how many. Its validators' addresses are strangers' from now on.
     pub fn remove_in(&mut self, tables: &Tables, prefix: &Prefix) -> Result<u32, TableError> {
         let keys: Vec<FlowKey> = self.flows.keys().filter(|key| prefix.contains(key.address)).copied().collect();
-        for key in &keys {
-            self.remove(tables, key)?;
-        }
+        self.take_all_out(tables, &keys)?;
         self.hosts.forget_in(tables, prefix)?;
         Ok(keys.len() as u32)
     }
@@ -289,13 +370,18 @@ impl Flows {
     /// Withdraws all flows.
     pub fn clear(&mut self, tables: &Tables) -> Result<(), TableError> {
         let keys: Vec<FlowKey> = self.flows.keys().copied().collect();
-        keys.iter().try_for_each(|key| self.remove(tables, key).map(drop))
+        self.take_all_out(tables, &keys)
+    }
+
+    fn take_all_out(&mut self, tables: &Tables, keys: &[FlowKey]) -> Result<(), TableError> {
+        keys.iter().try_for_each(|key| self.take_out(tables, key).map(drop))?;
+        if keys.is_empty() { Ok(()) } else { self.rebalance(tables) }
     }
 
     /// Removes what has expired.
     pub fn expire(&mut self, tables: &Tables, clock: &Clock, now: u64) -> Result<(), TableError> {
         let expired: Vec<FlowKey> = self.flows.iter().filter(|(_, flow)| flow.expiry < now).map(|(key, _)| *key).collect();
-        expired.iter().try_for_each(|key| self.remove(tables, key).map(drop))?;
+        self.take_all_out(tables, &expired)?;
         self.hosts.expire(tables, clock, now)
     }
 

@@ -1,5 +1,6 @@
 //! One running guard: the tables, the link, and the answers to requests.
 
+mod flowing;
 pub mod listing;
 mod reload;
 pub mod saving;
@@ -13,7 +14,7 @@ use super::{
     clock::{Clock, unix_ms},
     egress::{Egress, EgressError, EgressOptions},
     events::Hub,
-    flows::{Announcement, Budget, Budgets, FlowError, FlowKey, Flows},
+    flows::{Budget, Budgets, FlowError, FlowKey, Flows},
     lists::Lists,
     load::{self, LoadError},
     ports,
@@ -28,8 +29,7 @@ use crate::{
     Prefix,
     explain::{self, Explained},
     protocol::{
-        BAN_TTL_MS_MAX, ErrorCode, FlowKind, MapInfo, Protocol, Request, Response, SQUEEZE_MS_MAX, Stats, TEXT_BYTES_MAX,
-        TRIAL_MS_MAX,
+        BAN_TTL_MS_MAX, ErrorCode, MapInfo, Protocol, Request, Response, SQUEEZE_MS_MAX, Stats, TEXT_BYTES_MAX, TRIAL_MS_MAX,
     },
     reader::{self, Maps, ReaderError},
 };
@@ -271,9 +271,10 @@ impl Guard {
                 }
                 false => return refuse(ErrorCode::NotFound, format!("{} is not banned", address.widened())),
             },
-            Request::FlowAdd { protocol, address, port, class, label } => {
-                self.flow_add(FlowKey::new(*protocol, *address, *port), *class, label)?
+            Request::FlowAdd { protocol, address, port, class, label, stake_ppm } => {
+                self.flow_add(FlowKey::new(*protocol, *address, *port), *class, label, *stake_ppm)?
             }
+            Request::Flows { skip } => self.show_flows(*skip),
             Request::FlowDel { protocol, address, port } => {
                 match self.flows.remove(&self.tables, &FlowKey::new(*protocol, *address, *port))? {
                     true => Response::Done {},
@@ -384,6 +385,9 @@ impl Guard {
             return refuse(ErrorCode::Limit, message);
         }
         match for_ms {
+            Some(_) if matches!(budget, StrangerBudget::Validators | StrangerBudget::ValidatorLeast) => {
+                return refuse(ErrorCode::Limit, "what validators are guaranteed is not made smaller for a while");
+            }
             Some(for_ms) => {
                 if for_ms == 0 || for_ms > SQUEEZE_MS_MAX {
                     return refuse(ErrorCode::Limit, format!("a budget is smaller for 1 to {SQUEEZE_MS_MAX} ms"));
@@ -394,6 +398,7 @@ impl Guard {
             None => {
                 squeeze::forget(&self.tables, budget)?;
                 budgets::write(&self.tables, &self.clock, budget, value)?;
+                self.flows.rebalance(&self.tables)?;
             }
         }
         tracing::info!(budget = budget.as_str(), rate, burst, for_ms, "budget set");
@@ -462,19 +467,6 @@ impl Guard {
         Ok(Response::Banned { address: prefix, until_unix_ms, flows_deleted })
     }
 
-    fn flow_add(&mut self, key: FlowKey, class: FlowKind, label: &str) -> Result<Response, Refusal> {
-        if label.len() > TEXT_BYTES_MAX {
-            return refuse(ErrorCode::Limit, format!("a label has at most {TEXT_BYTES_MAX} bytes"));
-        }
-        let now = self.clock.now(&self.tables)?;
-        let in_floor_range = self.options.floor.iter().any(|range| range.contains(key.address()));
-        // An established flow of an operator's range is of the floor; one that is being dialed is not established yet.
-        let class = if in_floor_range && class == FlowKind::Known { FlowKind::Floor } else { class };
-        let announcement = Announcement { key, class, label, now, in_floor_range };
-        let (row, generation) = self.flows.add(&self.tables, &self.clock, &self.options.budgets, announcement)?;
-        Ok(Response::Flow { row, generation })
-    }
-
     fn maps(&self) -> Result<(Response, Descriptors), Refusal> {
         let mapped: BTreeMap<&str, usize> = reader::mapped_bytes(self.cpus).into();
         let mut maps = Vec::new();
@@ -526,6 +518,7 @@ impl Guard {
             syn_cookies_invalid: self.counters.slot(SLOT_SYN_COOKIES_INVALID).packets,
             bans: self.bans.len() as u64,
             flows: self.flows.len() as u64,
+            shares: self.flows.shares(&self.clock),
             latency_stamped: self.counters.slot(SLOT_LATENCY_STAMPED).packets,
             latency_lapsed: self.counters.slot(SLOT_LATENCY_LAPSED).packets,
             latency_tcp: self.counters.latency(0, tcp),

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::protocol::SQUEEZE_RATE_MIN;
 use kernel_shared::{
-    control::{Limit, WORDS},
+    control::{Limit, WORD_SHARES},
     strangers::Budget,
 };
 
@@ -19,7 +19,7 @@ const WORD_SAVED: u32 = 20;
 const WORD_UNTIL: u32 = 21;
 /// Which budget, plus one; 0 = none.
 const WORD_WHICH: u32 = 22;
-const _: () = assert!(WORD_WHICH < WORDS);
+const _: () = assert!(WORD_SAVED > Budget::ValidatorRest.word() && WORD_WHICH < WORD_SHARES);
 
 /// Why a budget is not made smaller.
 #[derive(Debug, thiserror::Error)]

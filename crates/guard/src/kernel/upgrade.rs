@@ -12,6 +12,7 @@ use super::{
 };
 use kernel_shared::{
     abi::{CounterCell, LISTS_MAX, LatencyCell, RowCell},
+    control::WORDS,
     layout::{self, Kind, PIN, ROWS, Rows},
 };
 use std::{
@@ -28,8 +29,8 @@ const TRANSIENT: [&str; 12] =
 /// Which tables of a guard that starts hold what an earlier one knew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kept {
-    /// The control array: mode, budgets, the salt of strangers' rows.
-    pub control: bool,
+    /// The first so many words of the control array: mode, budgets, the salt of strangers' rows. 0 = it is new.
+    pub words: u32,
     /// All bans.
     pub bans: bool,
     /// Lists.
@@ -39,7 +40,7 @@ pub struct Kept {
 impl Kept {
     /// All of them: adopted maps; or none: new ones.
     pub const fn all(kept: bool) -> Kept {
-        Kept { control: kept, bans: kept, lists: kept }
+        Kept { words: if kept { WORDS } else { 0 }, bans: kept, lists: kept }
     }
 }
 
@@ -91,7 +92,9 @@ impl Upgrade {
             tracing::warn!(map, reason, "not taken over from the other layout");
         }
         let kept = |wanted: &[&str]| wanted.iter().all(|map| copied.iter().any(|(name, _)| name == map));
-        Kept { control: kept(&["CONTROL"]), bans: kept(&["BANS4", "BANS6", "RANGES4", "RANGES6"]), lists: kept(&["LISTS"]) }
+        let words = copied.iter().find(|(name, _)| *name == "CONTROL").map_or(0, |(_, words)| *words);
+        let words = u32::try_from(words).unwrap_or(WORDS);
+        Kept { words, bans: kept(&["BANS4", "BANS6", "RANGES4", "RANGES6"]), lists: kept(&["LISTS"]) }
     }
 
     /// Once the new program judges: adds what the old one has counted since, unless that is done already.

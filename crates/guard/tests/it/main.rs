@@ -16,6 +16,7 @@ mod readers;
 mod reading;
 mod saving;
 mod scrape;
+mod stakes;
 mod strangers;
 mod support;
 mod swap;

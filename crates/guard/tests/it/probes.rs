@@ -2,14 +2,14 @@
 
 use crate::{
     egress::Group,
-    support::{Lab, PORT, Running, SERVER4, SUSPECT4, Wire, flow, ip, segment, until},
+    support::{Lab, PORT, Running, SERVER4, SUSPECT4, Wire, ban, flow, ip, segment, until},
 };
 use guard::{FlowKind, Protocol, Request, TcpState, TcpTruth, protocol::RowInfo};
 use kernel_shared::abi::{SLOT_TCP_RETRANSMITS, SLOT_TCP_RTT, SLOT_TCP_TIMEOUTS};
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
-    net::{TcpStream, UdpSocket},
+    net::{TcpListener, TcpStream, UdpSocket},
     os::unix::process::CommandExt,
     process::{Child, ChildStdout, Command, Stdio},
     time::Instant,
@@ -40,6 +40,17 @@ while True:
             ready.unregister(sys.stdin)
 ";
 
+/// A client in the guarded control group, from a port of the kernel's choice: says which, then sends what it is told to by lines.
+const CLIENT: &str = r"
+import socket, sys
+peer = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+print(peer.getsockname()[1], flush=True)
+for line in sys.stdin:
+    peer.sendall(line.encode())
+    peer.recv(4096)
+print('closed', flush=True)
+";
+
 struct Server {
     child: Child,
     said: BufReader<ChildStdout>,
@@ -47,22 +58,31 @@ struct Server {
 
 impl Server {
     fn start(group: &Group) -> Server {
-        let members = group.path.join("cgroup.procs");
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net={}", group.lab.inside.path())).args(["python3", "-c", SERVER, SERVER4, &PORT.to_string()]);
-        // SAFETY: one write to a file by its path; the child is single-threaded by then, and allocates as any test's child does.
-        unsafe { command.pre_exec(move || fs::write(&members, "0")) };
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let said = BufReader::new(child.stdout.take().unwrap());
-        let mut server = Server { child, said };
+        let mut server = Server::run(group, SERVER, SERVER4, PORT);
         server.wait_for("listening");
         server
     }
 
-    fn wait_for(&mut self, word: &str) {
+    /// Runs a program in the group.
+    fn run(group: &Group, program: &str, address: &str, port: u16) -> Server {
+        let members = group.path.join("cgroup.procs");
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", group.lab.inside.path())).args(["python3", "-c", program, address, &port.to_string()]);
+        // SAFETY: one write to a file by its path; the child is single-threaded by then, and allocates as any test's child does.
+        unsafe { command.pre_exec(move || fs::write(&members, "0")) };
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let said = BufReader::new(child.stdout.take().unwrap());
+        Server { child, said }
+    }
+
+    fn says(&mut self) -> String {
         let mut line = String::new();
         self.said.read_line(&mut line).unwrap();
-        assert_eq!(line.trim(), word);
+        line.trim().to_string()
+    }
+
+    fn wait_for(&mut self, word: &str) {
+        assert_eq!(self.says(), word);
     }
 
     fn send_a_byte(&mut self) {
@@ -106,7 +126,14 @@ fn a_peers_connection_is_told_as_the_kernel_knows_it() {
     // The node announces a flow after its handshake: what the kernel says next finds it.
     let port = client.local_addr().unwrap().port();
     let announce = |protocol, address: &str, port, label: &str| {
-        guard.ask(&Request::FlowAdd { protocol, address: ip(address), port, class: FlowKind::Known, label: label.into() })
+        guard.ask(&Request::FlowAdd {
+            protocol,
+            address: ip(address),
+            port,
+            class: FlowKind::Known,
+            label: label.into(),
+            stake_ppm: None,
+        })
     };
     announce(Protocol::Tcp, SUSPECT4, port, "peer");
     announce(Protocol::Udp, SUSPECT4, port, "quic");
@@ -147,6 +174,36 @@ fn a_peers_connection_is_told_as_the_kernel_knows_it() {
     truth_that(&guard, "the end", |truth| truth.state == TcpState::Closed);
 }
 
+/// A connection that the node opened ends at a port that nobody protects: it has a row all the same, and no packet is taken for its.
+#[test]
+fn a_dialed_peers_connection_is_told_and_its_name_opens_nothing() {
+    let Some(group) = Group::new("a_dialed_peers_connection_is_told_and_its_name_opens_nothing") else { return };
+    let guard = group.lab.start(&["--mode", "enforce", "--cgroup", group.path.to_str().unwrap()]);
+    let listener = group.lab.outside.inside(|| TcpListener::bind((SUSPECT4, 4000)).unwrap());
+    let mut client = Server::run(&group, CLIENT, SUSPECT4, 4000);
+    let (mut peer, _) = listener.accept().unwrap();
+    peer.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
+    let port: u16 = client.says().parse().unwrap();
+    let (address, class, stake_ppm) = (ip(SUSPECT4), FlowKind::Dialed, Some(250_000));
+    guard.ask(&Request::FlowAdd { protocol: Protocol::Tcp, address, port: 4000, class, label: "peer".into(), stake_ppm });
+    let truth = until("the first figures", || {
+        client.child.stdin.as_mut().unwrap().write_all(b"hello\n").unwrap();
+        peer.read_exact(&mut [0; 6]).unwrap();
+        peer.write_all(b"hello").unwrap();
+        row(&guard, "peer").tcp
+    });
+    assert_eq!((truth.state, truth.remote_port, truth.local_port), (TcpState::Established, 4000, port));
+    assert!(truth.srtt_us.unwrap() > 0, "{truth:?}");
+    // To the protected port, the same source is a stranger; but the address is a validator's, and can't be banned.
+    let wire = Wire::new(&group.lab);
+    (0..5).for_each(|_| wire.send(&segment([10, 77, 0, 1], 0x10)));
+    until("the segments' verdict", || (guard.stats().passed["stranger"] >= 5).then_some(()));
+    assert_eq!((guard.stats().passed["floor"], row(&guard, "peer").packets), (0, 0));
+    assert_eq!(guard.refusal(&ban(SUSPECT4, 60_000, types::Offence::Rate)).0, guard::ErrorCode::Floor);
+    drop(client.child.stdin.take());
+    client.wait_for("closed");
+}
+
 #[test]
 fn without_a_control_group_nothing_is_told_and_nothing_fails() {
     let Some(lab) = Lab::new("without_a_control_group_nothing_is_told_and_nothing_fails") else { return };
@@ -166,8 +223,14 @@ fn a_killed_guards_probe_goes_on_and_is_taken_over() {
     let mut client = group.lab.outside.inside(|| TcpStream::connect((SERVER4, PORT)).unwrap());
     client.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
     let port = client.local_addr().unwrap().port();
-    let announce =
-        Request::FlowAdd { protocol: Protocol::Tcp, address: ip(SUSPECT4), port, class: FlowKind::Known, label: "peer".into() };
+    let announce = Request::FlowAdd {
+        protocol: Protocol::Tcp,
+        address: ip(SUSPECT4),
+        port,
+        class: FlowKind::Known,
+        label: "peer".into(),
+        stake_ppm: None,
+    };
     guard.ask(&announce);
     guard.signal(nix::sys::signal::Signal::SIGKILL);
     exchange(&mut client);

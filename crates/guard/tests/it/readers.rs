@@ -43,7 +43,7 @@ fn judge(guard: &Running, (least, most): (Duration, Duration), quick: Duration) 
 
 fn announce(guard: &Running, protocol: Protocol, from: SocketAddr, label: &str) {
     let (address, port, class) = (from.ip(), from.port(), FlowKind::Known);
-    guard.ask(&Request::FlowAdd { protocol, address, port, class, label: label.into() });
+    guard.ask(&Request::FlowAdd { protocol, address, port, class, label: label.into(), stake_ppm: None });
 }
 
 /// Waits until a packet waits in the socket, without reading it.

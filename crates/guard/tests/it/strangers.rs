@@ -73,14 +73,16 @@ fn a_strangers_handshakes_are_limited() {
 #[test]
 fn a_validator_that_restarts_gets_in_during_a_spoofed_flood() {
     let Some(lab) = Lab::new("a_validator_that_restarts_gets_in_during_a_spoofed_flood") else { return };
-    let guard = lab.start(&["--mode", "enforce", "--budget", "handshakes=1/10"]);
+    let guard = lab.start(&["--mode", "enforce", "--budget", "syn_prefix=1/20,handshakes=1/10"]);
     let (wire, mut line) = (Wire::new(&lab), line(&lab, &guard));
     let listener = lab.inside.inside(|| TcpListener::bind((SERVER4, PORT)).unwrap());
     guard.ask(&flow(SUSPECT4, 7000, FlowKind::Floor, "validator"));
     // It restarts: its flows are gone, its address is remembered.
     guard.ask(&Request::FlowDel { protocol: Protocol::Udp, address: ip(SUSPECT4), port: 7000 });
     for round in 0..10u8 {
-        (0..200).for_each(|host| wire.send(&segment([198, 18 + (round & 1), host, round], SYN)));
+        // From everywhere, and from its own network.
+        (0..100).for_each(|host| wire.send(&segment([198, 18 + (round & 1), host, round], SYN)));
+        (100..200).for_each(|host| wire.send(&segment([10, 77, 0, host], SYN)));
         line.send(0);
         let before = guard.stats();
         let stream = lab.outside.inside(|| {

@@ -320,7 +320,7 @@ pub fn ban(address: &str, ttl_ms: u64, offence: types::Offence) -> Request {
 }
 
 pub fn flow(address: &str, port: u16, class: guard::FlowKind, label: &str) -> Request {
-    Request::FlowAdd { protocol: Protocol::Udp, address: ip(address), port, class, label: label.into() }
+    Request::FlowAdd { protocol: Protocol::Udp, address: ip(address), port, class, label: label.into(), stake_ppm: None }
 }
 
 /// Tries until it happens; fails when patience ends.

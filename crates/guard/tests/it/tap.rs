@@ -158,7 +158,7 @@ fn golden_packets_on_a_tap_reach_the_stack_or_die_as_the_table_says() {
             for protocol in [Protocol::Tcp, Protocol::Udp] {
                 let label = format!("golden {id}");
                 let (address, port) = (address.parse().unwrap(), golden::REMOTE_PORT);
-                guard.ask(&Request::FlowAdd { protocol, address, port, class, label });
+                guard.ask(&Request::FlowAdd { protocol, address, port, class, label, stake_ppm: None });
             }
         }
     }

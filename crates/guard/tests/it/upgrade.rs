@@ -11,7 +11,7 @@ use guard::{
     kernel::sys,
     protocol::{BudgetInfo, Stats},
 };
-use kernel_shared::layout;
+use kernel_shared::{control::WORD_SHARES, layout};
 use nix::sys::signal::Signal;
 use std::{
     fs,
@@ -229,4 +229,25 @@ fn rows_of_another_version_are_not_guessed_at() {
     let mut line = lab.line4();
     assert_eq!(line.send(2), 0);
     assert_eq!(guard.stats().flows, 1);
+}
+
+/// A layout whose control array had no words for what validators share: those begin with their defaults, all others stay as they were.
+#[test]
+fn budgets_that_an_older_layout_had_no_words_for_begin_with_their_defaults() {
+    let Some(lab) = Lab::new("budgets_that_an_older_layout_had_no_words_for_begin_with_their_defaults") else { return };
+    let mut guard = lab.start(&["--mode", "enforce", "--budget", "udp_source=500/900,validators=700/800"]);
+    let before = budgets(&guard);
+    assert!(guard.signal(Signal::SIGTERM).success());
+    let older = age(&lab);
+    let control = sys::open_pin(&older.join("CONTROL"), sys::READ_ONLY).unwrap();
+    let words: Vec<u64> = (0..WORD_SHARES).map(|index| sys::lookup(control.as_fd(), &index).unwrap().unwrap()).collect();
+    replace(&older, "CONTROL", &words);
+    let guard = lab.start(&[]);
+    let expect = |(name, rate, burst): &(String, u64, u64)| match name.as_str() {
+        "validators" => (name.clone(), 1_000_000, 500_000),
+        _ => (name.clone(), *rate, *burst),
+    };
+    assert_eq!(budgets(&guard), before.iter().map(expect).collect::<Vec<_>>());
+    assert_eq!(guard.stats().mode, "enforce");
+    lab.detach();
 }

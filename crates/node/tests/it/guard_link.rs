@@ -82,7 +82,7 @@ impl Scene {
 }
 
 fn flow(port: u16, stake_ppm: Option<u32>) -> Flow {
-    Flow { address: ([10, 0, 0, 1], port).into(), udp: false, label: "peer".into(), stake_ppm }
+    Flow { address: ([10, 0, 0, 1], port).into(), udp: false, dialed: false, label: "peer".into(), stake_ppm }
 }
 
 fn culprit(peer: u64) -> Culprit {
@@ -166,12 +166,20 @@ fn every_offence_has_its_own_weight() {
 fn flows_have_the_class_of_their_peer_and_a_flood_squeezes() {
     let folder = tempfile::tempdir().unwrap();
     let mut scene = scene(folder.path(), &[("for = \"30s\"", "for = \"20s\""), ("burst = 1000", "burst = 900")]);
-    let classes = |asked: &[Request]| -> Vec<FlowKind> {
-        asked.iter().filter_map(|request| if let Request::FlowAdd { class, .. } = request { Some(*class) } else { None }).collect()
+    let flows = |asked: &[Request]| -> Vec<(FlowKind, Option<u32>)> {
+        let flow = |request: &Request| match request {
+            Request::FlowAdd { class, stake_ppm, .. } => Some((*class, *stake_ppm)),
+            _ => None,
+        };
+        asked.iter().filter_map(flow).collect()
     };
-    scene.link.order(Order::Admitted(flow(9000, Some(250_000))));
-    scene.link.order(Order::Admitted(flow(9000, None)));
-    assert_eq!(classes(&scene.asked()), [FlowKind::Floor, FlowKind::Known]);
+    let dialed = |stake_ppm| Flow { dialed: true, ..flow(9000, stake_ppm) };
+    for flow in [flow(9000, Some(250_000)), flow(9000, None), dialed(Some(250_000)), dialed(None)] {
+        scene.link.order(Order::Admitted(flow));
+    }
+    let stake = Some(250_000);
+    let expect = [(FlowKind::Floor, stake), (FlowKind::Known, None), (FlowKind::Dialed, stake), (FlowKind::Dialed, None)];
+    assert_eq!(flows(&scene.asked()), expect);
     scene.link.order(Order::Flood);
     let squeeze = Request::Budget { name: "handshakes".into(), rate: 500, burst: 900, for_ms: Some(20_000) };
     assert_eq!(scene.asked(), [squeeze]);

@@ -43,6 +43,7 @@ fn stats(passed: u64, dropped: u64, packets: u64) -> Stats {
         syn_cookies_invalid: 0,
         bans: 2,
         flows: 1,
+        shares: Default::default(),
         latency_stamped: 0,
         latency_lapsed: 0,
         latency_tcp: LatencyInfo::default(),

@@ -68,6 +68,7 @@ impl Guard {
             squeeze::forget(&self.tables, budget)?;
             budgets::write(&self.tables, &self.clock, budget, value)?;
         }
+        self.flows.rebalance(&self.tables)?;
         let touched: Vec<_> =
             self.bans.prefixes().filter(|ban| new.floor.iter().any(|range| range.overlaps(ban))).copied().collect();
         for prefix in touched {

@@ -91,11 +91,12 @@ impl Guard {
         let tables = Tables::open(&directory)?;
         let counters = map_counters(&directory, cpus)?;
         let clock = Clock::new(object.clock.try_clone().map_err(GuardError::Clock)?).map_err(GuardError::Clock)?;
-        let Records { bans, lists, flows, strikes } =
+        let Records { bans, lists, mut flows, strikes } =
             records(&options, kept, state.as_ref(), (&tables, &counters, &clock), &directory)?;
         syn_proxy::take_over(&older, &directory);
         let by_flow = object.name_senders(group.as_ref());
         configure(&options, kept, &tables, &clock, (&object, by_flow), &directory)?;
+        flows.rebalance(&tables)?;
         let egress = match options.egress.clone().zip(group.as_ref()) {
             Some((wanted, group)) => Some(Egress::start(wanted, group, &directory, &older)?),
             None => None,
@@ -197,9 +198,9 @@ fn configure(
     let ports: Vec<(u8, u16)> = options.protect.iter().map(|(protocol, port)| (protocol.number(), *port)).collect();
     tables.set_ports(&ports, &options.quic)?;
     squeeze::end(tables)?;
-    write_budgets(options, kept.control, tables, clock)?;
+    write_budgets(options, kept.words, tables, clock)?;
     let was = Config::from_word(tables.control(WORD_CONFIG)?);
-    let mode = options.mode.unwrap_or(if kept.control { was.mode() } else { Mode::Shadow });
+    let mode = options.mode.unwrap_or(if kept.words > 0 { was.mode() } else { Mode::Shadow });
     let sampled = Config::new(mode).with_event_shift(options.event_shift).with_latency_shift(options.latency_shift);
     let config = sampled.with_loopback(options.interface == "lo").with_udp_by_flow(by_flow);
     let config = config.with_syn_proxy(syn_proxy::at_start(options.syn_proxy, was.syn_proxy(), &object.syn_proxy, directory));
@@ -217,16 +218,16 @@ fn forgo_proxy(tables: &Tables, object: &Loaded, directory: &Path) -> Result<(),
     tables.set_control(WORD_CONFIG, config.with_syn_proxy(state).word())
 }
 
-/// Strangers' budgets, and for a new guard the salt of their rows.
-fn write_budgets(options: &Options, adopted: bool, tables: &Tables, clock: &Clock) -> Result<(), GuardError> {
-    if !adopted {
+/// Budgets that were named, or that the kept words have no place for; and for a new guard the salt of strangers' rows.
+fn write_budgets(options: &Options, kept_words: u32, tables: &Tables, clock: &Clock) -> Result<(), GuardError> {
+    if kept_words == 0 {
         let mut salt = [0; 8];
         std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut salt)).map_err(GuardError::Salt)?;
         tables.set_control(WORD_SALT, u64::from_ne_bytes(salt))?;
     }
     for budget in StrangerBudget::ALL {
         let named = options.strangers.iter().rev().find(|(named, _)| *named == budget).map(|(_, value)| *value);
-        if let Some(value) = named.or((!adopted).then(|| budgets::default(budget))) {
+        if let Some(value) = named.or((budget.word() >= kept_words).then(|| budgets::default(budget))) {
             budgets::write(tables, clock, budget, value)?;
         }
     }
