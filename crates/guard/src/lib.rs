@@ -3,6 +3,7 @@
 //! - [`policy`]: offences in, disconnects and bans out; pure.
 //! - [`prefix`], [`protocol`], [`client`]: the guard's Unix socket, seen from outside.
 //! - [`truth`]: what the kernel's TCP knows about a peer's connection.
+//! - [`quantile`]: p50, p99 of the latency histograms.
 //! - [`reader`]: counters read from mapped kernel memory, without a capability and without a system call per counter.
 //! - [`kernel`] (feature `kernel`): loader, attach, pins, adoption, tables, server: what the privileged `ebpf-guard` runs.
 //!
@@ -18,6 +19,7 @@ pub mod kernel;
 pub mod policy;
 pub mod prefix;
 pub mod protocol;
+pub mod quantile;
 pub mod reader;
 pub mod truth;
 

@@ -382,6 +382,12 @@ pub struct RowInfo {
     /// trailing zeros are left out.
     #[serde(default)]
     pub latency: Vec<u64>,
+    /// What half of those stayed below, ns (the end of a bucket: at most twice what it was); null without a sample.
+    #[serde(default)]
+    pub latency_p50_ns: Option<u64>,
+    /// The same of 99 %.
+    #[serde(default)]
+    pub latency_p99_ns: Option<u64>,
     /// The flows that count here now.
     #[serde(default)]
     pub endpoints: Vec<Endpoint>,

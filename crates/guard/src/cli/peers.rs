@@ -3,6 +3,16 @@
 use guard::protocol::RowInfo;
 use std::io::{self, Write};
 
+/// A bound of a latency: `16 µs`, `67 ms`; a dash where nothing was measured.
+pub fn below(ns: Option<u64>) -> String {
+    match ns {
+        None => "-".to_string(),
+        Some(ns) if ns < 10_000_000 => format!("{} µs", ns.div_ceil(1000)),
+        Some(ns) if ns < 10_000_000_000 => format!("{} ms", ns.div_ceil(1_000_000)),
+        Some(ns) => format!("{} s", ns.div_ceil(1_000_000_000)),
+    }
+}
+
 /// Prints the rows: as JSON in one line, or as a table. What is not visible is a dash, never 0.
 pub fn show(rows: &[RowInfo], json: bool) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
@@ -12,8 +22,8 @@ pub fn show(rows: &[RowInfo], json: bool) -> anyhow::Result<()> {
     }
     writeln!(
         out,
-        "{:>4} {:<52} {:<8} {:<44} {:>9} {:>9} {:>9} {:>8} {:<12} {:>12} {:>8}",
-        "row", "label", "class", "address", "rtt", "min rtt", "rto", "retrans", "state", "packets", "dropped"
+        "{:>4} {:<52} {:<8} {:<44} {:>9} {:>9} {:>9} {:>8} {:<12} {:>9} {:>9} {:>12} {:>8}",
+        "row", "label", "class", "address", "rtt", "min rtt", "rto", "retrans", "state", "p50", "p99", "packets", "dropped"
     )?;
     for row in rows {
         let label = if row.label.is_empty() { "(not announced again)" } else { &row.label };
@@ -31,11 +41,13 @@ pub fn show(rows: &[RowInfo], json: bool) -> anyhow::Result<()> {
         let state = tcp.map_or("-", |tcp| tcp.state.as_str());
         writeln!(
             out,
-            "{:>4} {label:<52} {class:<8} {address:<44} {:>9} {:>9} {:>9} {retransmits:>8} {state:<12} {:>12} {:>8}",
+            "{:>4} {label:<52} {class:<8} {address:<44} {:>9} {:>9} {:>9} {retransmits:>8} {state:<12} {:>9} {:>9} {:>12} {:>8}",
             row.row,
             time(rtt),
             time(least),
             time(timeout),
+            below(row.latency_p50_ns),
+            below(row.latency_p99_ns),
             row.packets,
             row.dropped
         )?;

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     Prefix,
     protocol::{Endpoint, FlowKind, Protocol, RowInfo},
+    quantile::quantile_ns,
     reader::Maps,
 };
 use kernel_shared::{
@@ -394,6 +395,7 @@ impl Flows {
         }
         let info = |(index, row): (&u32, &Row)| {
             let count = counters.row(*index, row.generation);
+            let latency = counters.row_latency(*index, row.generation);
             RowInfo {
                 row: *index,
                 generation: row.generation,
@@ -403,7 +405,9 @@ impl Flows {
                 bytes: count.bytes,
                 dropped: count.dropped,
                 would_drop: count.would_drop,
-                latency: counters.row_latency(*index, row.generation),
+                latency_p50_ns: quantile_ns(&latency, 50),
+                latency_p99_ns: quantile_ns(&latency, 99),
+                latency,
                 endpoints: endpoints.remove(index).unwrap_or_default(),
                 tcp: counters.truth(*index, row.generation),
             }

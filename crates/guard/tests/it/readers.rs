@@ -39,6 +39,8 @@ fn judge(guard: &Running, (least, most): (Duration, Duration), quick: Duration) 
     let others = row(guard, "quick").latency;
     assert!(highest(guard, "quick") <= log2(quick), "{others:?} below {quick:?}");
     assert_eq!(slow.iter().sum::<u64>(), 1);
+    let told = row(guard, "slow");
+    assert_eq!((told.latency_p50_ns, told.latency_p99_ns), (Some(2 << (slow.len() - 1)), Some(2 << (slow.len() - 1))));
 }
 
 fn announce(guard: &Running, protocol: Protocol, from: SocketAddr, label: &str) {

@@ -67,6 +67,10 @@ pub struct Peer {
     pub dropped: u64,
     /// Smoothed round-trip time, µs; `None`: not visible.
     pub rtt_us: Option<u64>,
+    /// What half of its packets' latencies stayed below, ns; `None`: not measured.
+    pub p50_ns: Option<u64>,
+    /// The same of 99 %.
+    pub p99_ns: Option<u64>,
     /// Segments sent again; `None`: not visible.
     pub retransmits: Option<String>,
 }
@@ -209,8 +213,16 @@ fn peers(before: Option<&Stats>, stats: &Stats, seconds: Option<f64>) -> Vec<Pee
     let old: HashMap<(u32, u32), _> =
         before.iter().flat_map(|stats| &stats.rows).map(|row| ((row.row, row.generation), row)).collect();
     let peer = |row: &guard::protocol::RowInfo| {
-        let mut peer =
-            Peer { label: row.label.clone(), flows: row.flows, dropped: row.dropped + row.would_drop, ..Peer::default() };
+        let mut peer = Peer {
+            label: row.label.clone(),
+            flows: row.flows,
+            dropped: row.dropped + row.would_drop,
+            rtt_us: row.tcp.as_ref().and_then(|tcp| tcp.srtt_us),
+            retransmits: row.tcp.as_ref().map(|tcp| tcp.retransmits.to_string()),
+            p50_ns: row.latency_p50_ns,
+            p99_ns: row.latency_p99_ns,
+            ..Peer::default()
+        };
         if let Some((seconds, old)) = seconds.zip(old.get(&(row.row, row.generation))) {
             let rate = |new: u64, old: u64| new.saturating_sub(old) as f64 / seconds;
             peer.rate = rate(row.packets, old.packets);

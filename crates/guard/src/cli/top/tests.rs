@@ -63,6 +63,8 @@ fn stats(passed: u64, dropped: u64, packets: u64) -> Stats {
             endpoints: vec![],
             tcp: None,
             latency: vec![],
+            latency_p50_ns: Some(65_536),
+            latency_p99_ns: None,
         }],
     }
 }
@@ -129,7 +131,10 @@ fn a_small_screen_shows_one_pane() {
     state.press(Key::Next);
     let peers = frame(&state, 80, 24);
     let peer = line(&peers, "validator-3");
-    assert!(peer.contains("20") && peer.contains("2000") && peer.contains("not visible"), "{peer}");
+    assert!(peer.contains("20") && peer.contains("not visible"), "{peer}");
+    assert!(peer.contains(" 66 µs ") && peer.contains(" - "), "{peer}");
+    let wide = frame(&state, 109, 24);
+    assert!(line(&wide, "validator-3").contains("2000") && !peer.contains("2000"), "bytes a second need room\n{wide}");
     state.press(Key::Next);
     let bans = frame(&state, 80, 24);
     assert!(line(&bans, "198.51.100.7/32").contains("45 s") && line(&bans, "203.0.113.0/24").contains("2h 00m"), "{bans}");

@@ -3,6 +3,7 @@
 //! Small screens show one pane, large ones all four. Colours say one thing each: green passes, yellow would be dropped, red is dropped.
 
 use super::state::{Action, PANES, State};
+use crate::cli::peers::below;
 use ratatui::{
     Frame,
     buffer::Buffer,
@@ -14,6 +15,8 @@ use ratatui::{
 
 /// Fewest columns that hold a frame.
 pub const WIDTH_MIN: u16 = 60;
+/// Columns from which on peers show bytes and all their drops, too.
+const PEERS_WIDE: u16 = 100;
 /// Fewest lines.
 pub const HEIGHT_MIN: u16 = 12;
 /// From this size on all panes are shown at once.
@@ -118,6 +121,7 @@ fn help(frame: &mut Frame, area: Rect) {
         "?          these lines",
         "",
         "A rate is of the last second, a line its last two minutes.",
+        "p50, p99: latency from the wire to the reader, at most.",
         "Sources come from sampled events: shares are true,",
         "small sources may be missing.",
     ];
@@ -133,7 +137,7 @@ fn draw_pane(frame: &mut Frame, state: &State, pane: usize, area: Rect) {
     let (table, count) = match pane {
         0 => verdicts(state, room, area.width),
         1 => sources(state, room),
-        2 => peers(state, room),
+        2 => peers(state, room, area.width),
         _ => bans(state, room),
     };
     let name = PANES.get(pane).copied().unwrap_or_default();
@@ -211,27 +215,47 @@ fn sources(state: &State, room: usize) -> (Table<'static>, usize) {
     (Table::new(rows, widths).header(head(["source", "share", "last reason", "to"], &[1])), shown.len())
 }
 
-fn peers(state: &State, room: usize) -> (Table<'static>, usize) {
+fn peers(state: &State, room: usize, width: u16) -> (Table<'static>, usize) {
+    // A narrow screen has no room for all.
+    let wide = width >= PEERS_WIDE;
     let row = |peer: &super::state::Peer| {
         let name = if peer.label.is_empty() { "(not announced again)" } else { &peer.label };
         let drops = if peer.drop_rate > 0.0 { Style::new().fg(Color::Red) } else { Style::new() };
-        Row::new([
-            Cell::from(name.to_string()),
-            right_cell(peer.flows.to_string()),
-            right_cell(number(peer.rate)),
-            right_cell(number(peer.bytes_rate)),
-            right_cell(number(peer.drop_rate)).style(drops),
-            right_cell(number(peer.dropped as f64)).style(drops),
-            right_cell(peer.rtt_us.map_or("not visible".to_string(), |us| format!("{:.1} ms", us as f64 / 1e3))),
-            right_cell(peer.retransmits.clone().unwrap_or("-".to_string())),
-        ])
+        let rtt = peer.rtt_us.map_or("not visible".to_string(), |us| format!("{:.1} ms", us as f64 / 1e3));
+        let columns = [
+            (true, Cell::from(name.to_string())),
+            (true, right_cell(peer.flows.to_string())),
+            (true, right_cell(number(peer.rate))),
+            (wide, right_cell(number(peer.bytes_rate))),
+            (true, right_cell(number(peer.drop_rate)).style(drops)),
+            (wide, right_cell(number(peer.dropped as f64)).style(drops)),
+            (true, right_cell(below(peer.p50_ns))),
+            (true, right_cell(below(peer.p99_ns))),
+            (true, right_cell(rtt)),
+            (true, right_cell(peer.retransmits.clone().unwrap_or("-".to_string()))),
+        ];
+        Row::new(columns.into_iter().filter(|(shown, _)| *shown).map(|(_, cell)| cell).collect::<Vec<_>>())
     };
     let rows: Vec<Row> = state.peers.iter().take(room).map(row).collect();
-    let numbers = Constraint::Length(8);
-    let (rtt, again) = (Constraint::Length(11), Constraint::Length(7));
-    let widths = [Constraint::Min(12), Constraint::Length(5), numbers, numbers, numbers, numbers, rtt, again];
-    let names = ["peer", "flows", "pkts/s", "bytes/s", "drops/s", "drops", "rtt", "retrans"];
-    (Table::new(rows, widths).header(head(names, &[1, 2, 3, 4, 5, 6, 7])), state.peers.len())
+    let columns = [
+        (true, Constraint::Min(12), "peer"),
+        (true, Constraint::Length(5), "flows"),
+        (true, Constraint::Length(7), "pkts/s"),
+        (wide, Constraint::Length(8), "bytes/s"),
+        (true, Constraint::Length(7), "drops/s"),
+        (wide, Constraint::Length(7), "drops"),
+        (true, Constraint::Length(8), "p50"),
+        (true, Constraint::Length(8), "p99"),
+        (true, Constraint::Length(11), "rtt"),
+        (true, Constraint::Length(7), "retrans"),
+    ];
+    let shown = || columns.iter().filter(|(shown, _, _)| *shown);
+    let cell = |(index, (_, _, name)): (usize, &(bool, Constraint, &'static str))| match index {
+        0 => Cell::from(*name),
+        _ => right_cell(*name),
+    };
+    let head = Row::new(shown().enumerate().map(cell).collect::<Vec<_>>()).style(QUIET);
+    (Table::new(rows, shown().map(|(_, width, _)| *width)).header(head), state.peers.len())
 }
 
 fn bans(state: &State, room: usize) -> (Table<'static>, usize) {
