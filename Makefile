@@ -17,7 +17,7 @@ compiler = $(if $(shell command -v ccache),CC="ccache gcc" CXX="ccache g++",)
 build = $(compiler) $(CARGO) build --workspace --bins --locked
 
 .DEFAULT_GOAL := help
-.PHONY: help devnet test setup setup-test build fmt fmt-check lint tidy kernel-verify unit planted bench bench-guard fuzz jupyter jupyter-check test-jupyter clean
+.PHONY: help devnet test setup setup-test build fmt fmt-check lint tidy kernel-verify unit planted bench bench-guard fuzz jupyter jupyter-check test-jupyter test-jupyter-browser clean
 
 help: ## This list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -79,6 +79,10 @@ jupyter-check: ## The lessons: all read, those that changed and a rotating sampl
 
 test-jupyter: ## Execute the lessons again and compare; installs their languages first.
 	jupyter/lab install && jupyter/lab test --all
+
+test-jupyter-browser: ## Look at the notebooks and the site in a headless Chromium; installs it first.
+	scripts/setup.sh --browser
+	jupyter/lab install && jupyter/lab browser
 
 clean: ## Remove everything built here, the devnet's folder included.
 	$(CARGO) clean

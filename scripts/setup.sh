@@ -5,6 +5,7 @@
 #   scripts/setup.sh             to build and run (make devnet)
 #   scripts/setup.sh --kernel    also the toolchain that rebuilds the BPF objects (cargo xtask kernel build|verify)
 #   scripts/setup.sh --bench     also what the guard is compared with (make bench-guard)
+#   scripts/setup.sh --browser   also a Chromium, in which the notebooks are tested (make test-jupyter-browser)
 #   scripts/setup.sh --python    also a Python with an Ed25519 package for the foreign verifier, in $EBPF_VENV
 set -euo pipefail
 
@@ -12,13 +13,14 @@ RUST_MIN=95          # 1.95: rust-version in Cargo.toml
 BPF_LINKER=0.13.0    # the version in objects.lock
 LLVM=22              # the LLVM that bpf-linker and Debian's rustc-web share
 
-kernel=no python=no bench=no
+kernel=no python=no bench=no browser=no
 for option in "$@"; do
     case "$option" in
         --kernel) kernel=yes ;;
         --bench) bench=yes ;;
         --python) python=yes ;;
-        *) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2 ;;
+        --browser) browser=yes ;;
+        *) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2 ;;
     esac
 done
 
@@ -44,6 +46,8 @@ rust_ok() {
 }
 libclang() { compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null; }
 xdp_filter() { compgen -G '/usr/lib/*/bpf/xdpfilt_alw_all.o' >/dev/null; }
+a_chromium() { have chromium || have chromium-browser || have google-chrome; }
+fonts() { compgen -G '/usr/share/fonts/truetype/*' >/dev/null; }
 venv_module() { /usr/bin/python3 -c 'import venv, ensurepip' 2>/dev/null; }
 
 need g++ "compiles RocksDB" have g++
@@ -76,6 +80,10 @@ if [ "$bench" = yes ]; then
     need iptables "drops the same flood in its table raw" test -x /usr/sbin/iptables-legacy
     need xdp-tools "brings xdp-filter's programs" xdp_filter
     need ethtool "gives a veth pair a NAPI" test -x /usr/sbin/ethtool
+fi
+if [ "$browser" = yes ]; then
+    need chromium "shows the notebooks to their tests" a_chromium
+    need fonts-dejavu-core "letters for it" fonts
 fi
 if [ "$python" = yes ]; then
     need python3 "runs the foreign verifier" test -x /usr/bin/python3

@@ -6,6 +6,7 @@ import sys
 
 from .install import write_kernels
 from .places import HOME, NOTE, evcxr
+from .servers import write_servers
 
 
 def options():
@@ -24,6 +25,9 @@ def options():
         command.add_argument("--language", action="append", metavar="NAME", help="python, rust, go or elixir; may be repeated")
     html = commands.add_parser("html", help="make the site")
     html.add_argument("--output", default=str(HOME / "target" / "html"))
+    browser = commands.add_parser("browser", help="test the laboratory and its site in a headless Chromium")
+    browser.add_argument("--pictures", metavar="DIR", help="keep what the tests saw")
+    browser.add_argument("--only", default="", metavar="TEXT", help="tests whose name contains it")
     image = commands.add_parser("image", help="build the image of docker/ without a Docker engine, and run lessons in it")
     image.add_argument("--base", metavar="IMAGE", help="build on this image; otherwise on a Debian 12 made here")
     image.add_argument("--keep", action="store_true", help="leave the image in the cache")
@@ -35,6 +39,7 @@ def options():
 def main():
     chosen = options()
     write_kernels()
+    write_servers()
     if chosen.command == "up":
         return up(chosen.port)
     if chosen.command == "new-lesson":
@@ -45,6 +50,10 @@ def main():
         from .image import image
 
         return image(chosen.base, chosen.keep)
+    if chosen.command == "browser":
+        from .browser import browser
+
+        return browser(chosen.pictures, chosen.only)
     if chosen.command == "html":
         from .site import build
 

@@ -4,9 +4,10 @@ import hashlib
 import shutil
 import subprocess
 
+from .gopls import gopls
 from .install import PACKAGES
-from .places import CACHE, DATA, LOCK, PYTHON, VENV, environment, evcxr, rustc_version
-from .servers import FIXES, gopls, rust_analyzer
+from .places import CACHE, DATA, LOCK, PYTHON, VENV, environment, evcxr, rustc_version, shares_std
+from .servers import FIXES, rust_analyzer
 
 
 def version(argv):
@@ -32,7 +33,8 @@ def findings():
     elixir = shutil.which("elixir")
     apt = "sudo apt-get install -y --no-install-recommends " + " ".join(PACKAGES)
     yield "Elixir", version([elixir, "--version"]) if elixir else None, apt
-    yield "rustc", rustc_version(), "install Rust from https://rustup.rs"
+    rustc = rustc_version()
+    yield "rustc with a shared std (Debian's has none)", rustc if rustc and shares_std() else None, "install Rust from https://rustup.rs"
     yield "Rust kernel (evcxr)", str(evcxr().parent.parent.name) if evcxr().exists() else None, install
     yield "language server pylsp", version([PYTHON, "-m", "pylsp", "--version"]), install
     yield "language server rust-analyzer", version([rust_analyzer(), "--version"]) if rust_analyzer() else None, FIXES["rust-analyzer"]

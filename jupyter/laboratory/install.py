@@ -8,7 +8,8 @@ import subprocess
 import sys
 import venv
 
-from .places import CACHE, DATA, EVCXR_VERSION, HOME, KERNELS, LOCK, PYTHON, VENV, environment, evcxr, evcxr_root
+from .gopls import NoGopls, fetch, gopls
+from .places import CACHE, DATA, EVCXR_VERSION, HOME, KERNELS, LOCK, PYTHON, VENV, environment, evcxr, evcxr_root, shares_std
 from .servers import RUST_PACKAGES, rust_analyzer, write_servers
 
 PACKAGES = ["elixir", "erlang-crypto", "erlang-jiffy", "erlang-public-key", "erlang-ssl", "erlang-inets"]
@@ -35,6 +36,7 @@ def install():
     install_system()
     install_python()
     install_rust()
+    install_gopls()
     write_kernels()
     write_settings()
     write_servers()
@@ -76,12 +78,26 @@ def install_rust():
     if not shutil.which("cargo"):
         say("cargo is missing; the Rust notebooks will not run. Install Rust from https://rustup.rs, then repeat")
         return
+    if not shares_std():
+        say("this Rust, like Debian's, has no shared std; the Rust notebooks will not run. Install Rust from https://rustup.rs, then repeat")
+        return
     say("building the Rust kernel, once: about 5 minutes on two cores")
     target = CACHE / "evcxr-target"
     env = {**os.environ, **EVCXR_PROFILE, "CARGO_TARGET_DIR": str(target)}
     run(["cargo", "install", "--quiet", "--locked", "evcxr_jupyter", "--version", EVCXR_VERSION, "--root", evcxr_root()], env=env)
     # 700 MB that nobody reads again.
     shutil.rmtree(target, ignore_errors=True)
+
+
+def install_gopls():
+    """Worth a completion, but no failure."""
+    if gopls():
+        return
+    say("fetching gopls")
+    try:
+        fetch()
+    except NoGopls as error:
+        say(f"no gopls: {error}. The Go kernel then completes names and packages itself; `jupyter/lab doctor` says what helps")
 
 
 def write_kernels():

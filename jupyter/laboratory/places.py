@@ -29,6 +29,8 @@ VENV = CACHE / "venv"
 # Kernel specifications name files of one clone, so each clone has its own. (Not by JUPYTER_PATH: evcxr would write its own there.)
 DATA = CACHE / "clones" / hashlib.sha256(str(HOME).encode()).hexdigest()[:12]
 PYTHON = VENV / "bin" / "python"
+# The same holds for the language servers' configuration.
+SETTINGS = DATA / "config"
 
 
 def rustc_version():
@@ -38,6 +40,12 @@ def rustc_version():
         return None
     words = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout.split()
     return words[1] if len(words) > 1 else None
+
+
+def shares_std():
+    """Whether the compiler brings std as a shared library, which evcxr links every cell with: rustup's do, Debian's rustc-web does not."""
+    made = subprocess.run(["rustc", "--print", "target-libdir"], capture_output=True, text=True, check=False)
+    return made.returncode == 0 and any(found.suffix in (".so", ".dylib", ".dll") for found in Path(made.stdout.strip()).glob("*std-*"))
 
 
 def evcxr_root():
@@ -65,6 +73,7 @@ def environment():
         "XDG_CACHE_HOME": str(CACHE / "xdg"),
         "EVCXR_CONFIG_DIR": str(KERNELS / "rust"),
         "JUPYTER_CONFIG_DIR": str(CACHE / "config"),
+        "JUPYTER_CONFIG_PATH": str(SETTINGS),
         "JUPYTER_DATA_DIR": str(DATA),
         "JUPYTER_RUNTIME_DIR": str(CACHE / "runtime"),
         "IPYTHONDIR": str(CACHE / "ipython"),

@@ -5,9 +5,11 @@ import re
 import shutil
 from pathlib import Path
 
-from .places import CACHE, KERNELS, NOTE, PYTHON, VENV, environment
+from .gopls import gopls
+from .places import DATA, KERNELS, NOTE, PYTHON, SETTINGS, VENV
 
-SCRATCH = CACHE / "lsp"
+# Of this clone: the crates of the Rust lessons are.
+SCRATCH = DATA / "lsp"
 # Debian's rust-analyzer, and the source of the standard library that belongs to it.
 RUST_PACKAGES = ["rust-web-analyzer", "rust-web-src"]
 RUST_SOURCE = Path("/usr/lib/rustlib/src/rust/library")
@@ -18,7 +20,7 @@ RUST_SETTINGS = {
 }
 FIXES = {
     "rust-analyzer": "sudo apt-get install -y --no-install-recommends " + " ".join(RUST_PACKAGES),
-    "gopls": "install gopls 0.16 or newer, of Debian trixie for instance, on the PATH",
+    "gopls": "jupyter/lab install (fetches Debian's), or, with a Go of your own: go install golang.org/x/tools/gopls@latest",
 }
 
 
@@ -29,10 +31,6 @@ def rust_analyzer():
             return path
     found = shutil.which("rust-analyzer")
     return found if found and ".cargo" not in found else None
-
-
-def gopls():
-    return shutil.which("gopls", path=environment()["PATH"])
 
 
 def crates():
@@ -78,7 +76,9 @@ def server(argv, language, types, name, env=None):
 
 
 def write_servers():
+    """The configuration of this clone: the proxy is a file of the clone."""
     write_scratch()
-    folder = VENV / "etc" / "jupyter" / "jupyter_server_config.d"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "lab-lsp.json").write_text(json.dumps({"LanguageServerManager": {"language_servers": servers()}}, indent=1) + "\n")
+    # One in the environment would be everybody's, and start the proxy of a clone that may be gone.
+    (VENV / "etc" / "jupyter" / "jupyter_server_config.d" / "lab-lsp.json").unlink(missing_ok=True)
+    SETTINGS.mkdir(parents=True, exist_ok=True)
+    (SETTINGS / "jupyter_server_config.json").write_text(json.dumps({"LanguageServerManager": {"language_servers": servers()}}, indent=1) + "\n")

@@ -2,12 +2,7 @@
 
 import asyncio
 import json
-import os
-import re
-import socket
-import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 
@@ -19,6 +14,7 @@ from hypothesis import strategies as st
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "kernels" / "lsp"))
 from laboratory import servers  # noqa: E402
 from laboratory.places import NOTE  # noqa: E402
+from laboratory.serving import serving  # noqa: E402
 from proxy import Proxy, moved  # noqa: E402
 from translate import LINES_ON_TOP, go, rust  # noqa: E402
 
@@ -87,45 +83,27 @@ def test_plain_files_pass(tmp_path):
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    """A server on a free port of loopback, with a token of its own."""
-    token = os.urandom(16).hex()
-    folder = tmp_path_factory.mktemp("runtime")
-    argv = [sys.executable, "-m", "jupyter", "server", "--ip=127.0.0.1", "--port=0", "--no-browser", f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder}"]
-    argv += ["--allow-root"] if os.geteuid() == 0 else []
-    env = {**os.environ, "JUPYTER_RUNTIME_DIR": str(folder)}
-    process = subprocess.Popen(argv, env=env, stderr=subprocess.PIPE, text=True)
-    for line in process.stderr:
-        found = re.search(r"http://127\.0\.0\.1:(\d+)/\?token", line)
-        if found:
-            break
-    else:
-        pytest.fail("the server did not start")
-    # Nobody reads the log any more; a full pipe would stop the server.
-    subprocess.Popen(["cat"], stdin=process.stderr, stdout=subprocess.DEVNULL)
-    # It says so before it listens.
-    for _ in range(int(SECONDS_MAX / ASK_AGAIN_SECONDS)):
-        with socket.socket() as trial:
-            if trial.connect_ex(("127.0.0.1", int(found[1]))) == 0:
-                break
-        time.sleep(ASK_AGAIN_SECONDS)
-    yield f"127.0.0.1:{found[1]}", token
-    process.terminate()
-    process.wait(30)
+    with serving("server", tmp_path_factory.mktemp("root")) as found:
+        yield found
 
 
-CASES = {
-    "pylsp": ("python", "import hashlib\nhashlib.sha25", "sha256"),
-    "elixir-lab": ("elixir", "Enum.ma", "map"),
-    "rust-lab": ("rust", ":dep hex = \"1\"\n\n\nlet v = vec![1u8];\nv.is_em", "is_empty"),
-    "go-lab": ("go", "import \"fmt\"\n\n\n%%\nfmt.Printl", "Println"),
-}
+# Cells of which none has run, and what must be offered at their end.
+CASES = [
+    ("pylsp", "python", "import hashlib\nhashlib.sha25", "sha256"),
+    ("elixir-lab", "elixir", "Enum.ma", "map"),
+    ("elixir-lab", "elixir", "defmodule Chain.Tree do\n  def leaf(data) when is_binary(data), do: data\nend\n\n\nChain.Tree.le", "leaf"),
+    ("elixir-lab", "elixir", "{:ok, seedling} = {:ok, 1}\n\n\nsee", "seedling"),
+    ("rust-lab", "rust", ":dep hex = \"1\"\n\n\nlet v = vec![1u8];\nv.is_em", "is_empty"),
+    ("rust-lab", "rust", "struct Block { height: u64 }\n\n\nBlock { height: 1 }.hei", "height"),
+    ("go-lab", "go", "import \"fmt\"\n\n\n%%\nfmt.Printl", "Println"),
+    ("go-lab", "go", "type Block struct {\n\tHeight int\n}\n\n\n%%\nvar b Block\nb.Hei", "Height"),
+]
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_completion_before_any_cell_has_run(lab, name):
+@pytest.mark.parametrize(("name", "language", "text", "expected"), CASES, ids=[f"{case[0]}-{case[3]}" for case in CASES])
+def test_completion_before_any_cell_has_run(lab, name, language, text, expected):
     if name != "pylsp" and name not in servers.servers():
-        pytest.skip(f"{name} is not installed: `jupyter/lab doctor` says how")
-    language, text, expected = CASES[name]
+        pytest.skip(f"the language server {name} is not installed")
     labels = asyncio.run(asyncio.wait_for(complete(*lab, name, language, text, expected), SECONDS_MAX))
     assert any(label.startswith(expected) for label in labels), labels
 
@@ -145,7 +123,7 @@ async def complete(host, token, name, language, text, expected):
                 items = (message.get("params") or {}).get("items", [])
                 await connection.write_message(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": [None] * len(items) if items else None}))
 
-    uri = f"file://{NOTE}/.virtual_documents/{language}.ipynb"
+    uri = f"file://{NOTE}/.virtual_documents/{expected}.ipynb"
     await ask(1, "initialize", {"processId": None, "rootUri": NOTE.as_uri(), "capabilities": {"textDocument": {"completion": {}, "hover": {}}}})
     for method, params in (("initialized", {}), ("textDocument/didOpen", {"textDocument": {"uri": uri, "languageId": language, "version": 1, "text": text}})):
         await connection.write_message(json.dumps({"jsonrpc": "2.0", "method": method, "params": params}))

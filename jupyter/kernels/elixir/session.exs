@@ -1,9 +1,9 @@
 # One long-lived session for the kernel and for the language server.
 #
-#   in   EVAL id code · COMPLETE id before · INSPECT id before · CHECK id code · INTERRUPT id       (stdin, a line each)
+#   in   EVAL id code · COMPLETE id before · INSPECT id before · CHECK id code · OUTLINE id code · INTERRUPT id   (stdin, a line each)
 #   out  READY 0 elixir otp · OUT|ERR id text · RICH id mime data · RES id mime text · ITEM id label detail
 #        DIAG id line column severity message · DONE id ok|incomplete|error …                         (descriptor 4)
-for file <- ~w(wire.ex lab.ex evaluator.ex intelligence.ex), do: Code.require_file(file, __DIR__)
+for file <- ~w(wire.ex lab.ex evaluator.ex intelligence.ex outline.ex), do: Code.require_file(file, __DIR__)
 
 defmodule Lab.Server do
   def main do
@@ -94,6 +94,12 @@ defmodule Lab.Server do
         Lab.Wire.send("DONE", id, [kind])
     end
 
+    s
+  end
+
+  defp handle("OUTLINE", id, [code], s) do
+    for {name, detail} <- Lab.Outline.of(code), do: Lab.Wire.send("ITEM", id, [name, detail])
+    Lab.Wire.send("DONE", id, ["ok"])
     s
   end
 

@@ -12,6 +12,21 @@ from session import Session  # noqa: E402
 SECONDS_MAX = 10
 CAPABILITIES = {"textDocumentSync": {"openClose": True, "change": 1}, "completionProvider": {"triggerCharacters": [".", ":"]}, "hoverProvider": True}
 
+# Of the protocol's kinds of items.
+FUNCTION, VARIABLE, MODULE = 3, 6, 9
+
+
+def outlined(lines, word):
+    """The names of an outline that go on where `word` ends: the next segment of each."""
+    outer, found = word.rpartition(".")[0], {}
+    for kind, fields in lines:
+        if kind != "ITEM" or not fields[0].startswith(word):
+            continue
+        name, _, deeper = fields[0][len(outer) + 1 if outer else 0 :].partition(".")
+        detail = "module" if deeper else fields[1]
+        found.setdefault(name, {"label": name, "kind": {"module": MODULE, "variable": VARIABLE}.get(detail, FUNCTION), "detail": detail})
+    return found
+
 
 class Server:
     def __init__(self, write):
@@ -40,16 +55,24 @@ class Server:
         if method == "initialize":
             return {"result": {"capabilities": CAPABILITIES, "serverInfo": {"name": "ebpf-blockchain-elixir"}}}
         if method == "textDocument/completion":
-            labels = dict.fromkeys(fields[0] for kind, fields in self.ask("COMPLETE", self.before(params)) if kind == "ITEM")
-            # Without the arity, so that the kernel's items and these are one.
-            names = dict.fromkeys(re.sub(r"/\d+$", "", label) for label in labels)
-            return {"result": {"isIncomplete": False, "items": [{"label": name, "kind": 3} for name in names]}}
+            return {"result": {"isIncomplete": False, "items": self.items(params)}}
         if method == "textDocument/hover":
             text = "".join(fields[1] for kind, fields in self.ask("INSPECT", self.before(params, True)) if kind == "RES")
             return {"result": {"contents": {"kind": "markdown", "value": text}} if text else None}
         if method == "shutdown":
             return {"result": None}
         return {"error": {"code": -32601, "message": method}}
+
+    def items(self, params):
+        """What the cells declare, then what the language has."""
+        before = self.before(params)
+        found = outlined(self.ask("OUTLINE", self.texts[params["textDocument"]["uri"]]), re.search(r"[\w.!?]*$", before).group())
+        for kind, fields in self.ask("COMPLETE", before):
+            if kind == "ITEM":
+                # Without the arity, so that the kernel's items and these are one.
+                name = re.sub(r"/\d+$", "", fields[0])
+                found.setdefault(name, {"label": name, "kind": FUNCTION})
+        return list(found.values())
 
     def diagnose(self, uri):
         found = []
