@@ -10,7 +10,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-const TARGETS: [&str; 3] = ["packet", "request", "prefix"];
+const TARGETS: [&str; 4] = ["packet", "request", "prefix", "list"];
 /// Longest input, bytes.
 const BYTES_MAX: u32 = 4096;
 /// Packets that are compared for each second asked for.

@@ -8,6 +8,9 @@ use crate::{
 };
 use std::net::IpAddr;
 
+#[cfg(feature = "kernel")]
+pub mod files;
+
 /// A text as a prefix: what is read is written the same way, and lies in itself.
 pub fn prefix(text: &str) {
     let Ok(prefix) = text.parse::<Prefix>() else { return };

@@ -76,7 +76,7 @@ fn entry(line: usize, address: &str, ttl: Option<&str>, rest: Option<&str>, note
     };
     match rest {
         Some(word) => Err(format!("'{}' is too much: a line is ADDRESS, then a TTL, then # and a note", cut(word, 40))),
-        None => Ok((prefix, Entry { line, ttl_ms, note: cut(note.trim(), TEXT_BYTES_MAX / 2).to_string() })),
+        None => Ok((prefix, Entry { line, ttl_ms, note: cut(note.trim(), TEXT_BYTES_MAX / 2).trim_end().to_string() })),
     }
 }
 

@@ -3,6 +3,7 @@
 use super::*;
 use clap::Parser;
 use kernel_shared::control::Mode;
+use proptest::prelude::*;
 
 #[derive(Parser)]
 struct Cli {
@@ -104,4 +105,37 @@ fn a_mistake_is_told_with_file_line_and_key() {
     check("protect = ['tcp/1']\n", "guard.toml: interface: ", &[]);
     check("interface = 'eth0'\n", "guard.toml: protect: ", &["no port"]);
     check(&format!("{LEAST}instance = 'a/b'\n"), "guard.toml: instance: ", &["no instance name"]);
+}
+
+/// The example with all that is commented out in it.
+fn whole() -> String {
+    let example = include_str!("../../../../../packaging/guard.toml");
+    example
+        .lines()
+        .map(|line| line.strip_prefix("#: ").unwrap_or(line))
+        .filter(|line| !line.starts_with('#'))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    /// A file that is bent in a few places is read, or refused by its name and, if the place is known, its line.
+    #[test]
+    fn a_bent_file_is_read_or_refused_by_name(
+        bends in prop::collection::vec((any::<prop::sample::Index>(), "[ -~\n]", any::<bool>()), 1..6),
+    ) {
+        let mut text = whole();
+        for (at, piece, insert) in bends {
+            let at = text.floor_char_boundary(at.index(text.len()));
+            let end = if insert { at } else { text.ceil_char_boundary(at + 1).min(text.len()) };
+            text.replace_range(at..end, &piece);
+        }
+        if let Err(error) = read(&text, &[]) {
+            let place = error.strip_prefix("guard.toml:").unwrap_or_else(|| panic!("{error}"));
+            let line = place.split(':').next().and_then(|line| line.parse::<usize>().ok());
+            prop_assert!(line.is_none_or(|line| line >= 1 && line <= text.lines().count() + 1), "{}", error);
+        }
+    }
 }
