@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from .kernel import Kernel, KernelFailed
 from .lessons import solved, tagged, tags
 
+SKIPPED = "skipped: "
+
 
 @dataclass
 class Result:
@@ -15,6 +17,7 @@ class Result:
     notebook: object
     values: dict = field(default_factory=dict)  # (kind, key) -> text
     failures: list = field(default_factory=list)
+    skipped: list = field(default_factory=list)
     checks: int = 0
 
     def check(self, holds, text):
@@ -69,6 +72,8 @@ def judge(result, cell):
     if tagged(cell, "check"):
         return result.check(error is not None, f"exercise {tagged(cell, 'check')} passes unsolved")
     result.check(error is None, f"{where}: {error}")
+    # What a cell could not do on this machine it says itself.
+    result.skipped += [f"{result.lesson}/{result.language}: {line.removeprefix(SKIPPED)}" for line in printed(cell).splitlines() if line.startswith(SKIPPED)]
     for kind in ("same", "seeded"):
         if key := tagged(cell, kind):
             result.values[kind, key] = printed(cell).strip()

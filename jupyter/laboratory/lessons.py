@@ -17,6 +17,8 @@ Tags of cells:
     topic:ID      shows a topic of `curriculum.toml` and asserts what it says (`curriculum.py`)
     varies        executed, not compared; has an assertion in it
     stderr-ok     a Rust cell that may print to standard error
+
+A cell that can't do on this machine what it is for prints a line `skipped: why`: it is counted as skipped, which in CI is a failure.
 """
 
 import hashlib

@@ -79,6 +79,7 @@ def run_lesson(lesson, languages, seed, tally):
 
 def keep(result, lesson, tally):
     tally.add(result.failures, result.checks)
+    tally.skipped += result.skipped
     if not result.failures:
         nbformat.write(result.notebook, lesson.notebook_path(result.language))
 

@@ -50,3 +50,4 @@ def check_committed(result, lesson, tally):
         tally.compared += compared
         tally.with_output += with_output
     tally.add(result.failures, result.checks)
+    tally.skipped += result.skipped
