@@ -104,6 +104,9 @@ pub struct Run {
     /// Seconds without a heartbeat after which known flows lapse. Default: 30.
     #[arg(long)]
     pub heartbeat_timeout: Option<u64>,
+    /// Seconds after which hits of bans are saved, if nothing else about bans is meanwhile. Default: 300.
+    #[arg(long)]
+    pub save_hits_every: Option<u64>,
     /// Every 2^N-th drop of a CPU is told as an event. Default: 6.
     #[arg(long, value_parser = clap::value_parser!(u8).range(0..=31))]
     pub event_shift: Option<u8>,

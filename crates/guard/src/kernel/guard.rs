@@ -80,6 +80,8 @@ pub struct Options {
     pub floor: Vec<Prefix>,
     /// Age of the last heartbeat at which known flows lapse.
     pub heartbeat_timeout: Duration,
+    /// Age of what the state says about hits of bans at which it is written again, for nothing but hits.
+    pub save_hits_every: Duration,
     /// Every 2^n-th drop is an event.
     pub event_shift: u8,
     /// Every 2^n-th packet of a flow is stamped for its latency.
@@ -196,6 +198,7 @@ pub struct Guard {
     strikes: Strikes,
     state: Option<State>,
     changed: saving::Changed,
+    hits: saving::Hits,
     flows: Flows,
     hub: Arc<Hub>,
     egress: Option<Egress>,

@@ -163,7 +163,7 @@ impl Lists {
         self.0.iter().find(|(_, array)| array.name() == name).map(|(slot, _)| *slot)
     }
 
-    /// Puts a list in force until `expiry`, in the place of the one with its name if there is one.
+    /// Puts a list in force until `expiry`, in the place of the one with its name if there is one, whose hits it goes on counting.
     pub fn install(
         &mut self,
         tables: &Tables,
@@ -184,8 +184,13 @@ impl Lists {
         sys::pin(ready.array.fd.as_fd(), &fresh).map_err(failed)?;
         sys::update(tables.lists.fd(), &slot, &array_fd(&ready.array)).map_err(failed)?;
         fs::rename(&fresh, &pin).map_err(failed)?;
-        if self.0.insert(slot, ready.array).is_some() {
-            bans.set_listed(tables, self.bits());
+        let Some(old) = self.0.insert(slot, ready.array) else { return Ok(()) };
+        bans.set_listed(tables, self.bits());
+        if let Err(error) = sys::wait_for_programs() {
+            tracing::warn!(%error, "the list before may still be read: hits of its last packets may be missing");
+        }
+        if let Some(new) = self.0.get(&slot) {
+            new.word(WORD_HITS, |hits| hits.add(old.get(WORD_HITS)));
         }
         Ok(())
     }

@@ -47,7 +47,7 @@ fn a_list_drops_what_it_holds_swaps_as_a_whole_and_survives_a_restart() {
     let guard = lab.start(&[]);
     let names: Vec<(String, u64)> = lists(&guard).into_iter().map(|list| (list.name, list.prefixes)).collect();
     assert_eq!(names, [("spam".to_string(), 2), ("other".to_string(), 1)]);
-    assert_eq!(lists(&guard)[0].hits, 6);
+    assert_eq!(lists(&guard)[0].hits, 11);
     assert_eq!((line4.send(2), line6.send(2)), (2, 0));
     assert_eq!(guard.ask(&Request::ListDrop { name: "spam".into() }), Response::Done {});
     assert_eq!(guard.refusal(&Request::ListDrop { name: "spam".into() }).0, ErrorCode::NotFound);

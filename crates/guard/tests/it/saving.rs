@@ -71,6 +71,17 @@ fn bans_and_lists_outlive_the_process_and_the_maps() {
 }
 
 #[test]
+fn hits_are_saved_though_nothing_else_changes() {
+    let Some(lab) = Lab::new("hits_are_saved_though_nothing_else_changes") else { return };
+    let guard = lab.start(&["--mode", "enforce", "--save-hits-every", "0"]);
+    assert!(matches!(guard.ban(SUSPECT4, 600_000, Offence::Replay), Response::Banned { .. }));
+    assert_eq!(lab.line4().send(3), 0);
+    let file = lab.folder.path().join("state/lab/bans.json");
+    until("the hits in their file", || std::fs::read_to_string(&file).is_ok_and(|text| text.contains("\"hits\":3")).then_some(()));
+    lab.detach();
+}
+
+#[test]
 fn torn_files_are_moved_aside_and_the_guard_starts() {
     let Some(lab) = Lab::new("torn_files_are_moved_aside_and_the_guard_starts") else { return };
     let folder = lab.folder.path().join("state/lab");

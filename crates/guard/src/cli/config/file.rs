@@ -48,6 +48,8 @@ pub struct File {
     pub allow_group: Vec<u32>,
     #[serde(deserialize_with = "span")]
     pub heartbeat_timeout: Option<Duration>,
+    #[serde(deserialize_with = "span")]
+    pub save_hits_every: Option<Duration>,
     #[serde(deserialize_with = "shift")]
     pub event_shift: Option<u8>,
     #[serde(deserialize_with = "shift")]

@@ -28,6 +28,8 @@ pub const SOCKET: &str = "/run/ebpf-guard/guard.sock";
 pub const INSTANCE: &str = "default";
 /// Age of the last heartbeat at which known flows lapse unless told otherwise.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Age of saved hits at which they are saved again unless told otherwise.
+const SAVE_HITS_EVERY: Duration = Duration::from_secs(300);
 /// Every 64th drop is told as an event unless told otherwise.
 const EVENT_SHIFT: u8 = 6;
 /// Every 8th packet of a flow is measured unless told otherwise.
@@ -147,6 +149,7 @@ impl Settings {
                     .map(Duration::from_secs)
                     .or(file.heartbeat_timeout)
                     .unwrap_or(HEARTBEAT_TIMEOUT),
+                save_hits_every: run.save_hits_every.map(Duration::from_secs).or(file.save_hits_every).unwrap_or(SAVE_HITS_EVERY),
                 event_shift: run.event_shift.or(file.event_shift).unwrap_or(EVENT_SHIFT),
                 latency_shift: run.latency_shift.or(file.latency_shift).unwrap_or(LATENCY_SHIFT),
                 budgets: Budgets::default(),

@@ -32,6 +32,7 @@ fn the_example_names_every_key_and_is_what_it_says() {
     let whole: String = example.lines().map(|line| line.strip_prefix("#: ").unwrap_or(line)).collect::<Vec<_>>().join("\n");
     let settings = read(&whole, &[]).unwrap();
     assert_eq!(settings.options.heartbeat_timeout, HEARTBEAT_TIMEOUT);
+    assert_eq!(settings.options.save_hits_every, SAVE_HITS_EVERY);
     assert_eq!(settings.options.event_shift, EVENT_SHIFT);
     assert!(settings.metrics.is_some() && !settings.ban_files.is_empty() && settings.netns.is_some());
     assert!(settings.options.egress.is_some());

@@ -149,6 +149,9 @@ fn changes(old: &Options, new: &Options) -> Vec<String> {
     if old.heartbeat_timeout != new.heartbeat_timeout {
         changes.push(format!("heartbeat_timeout = {} ms", new.heartbeat_timeout.as_millis()));
     }
+    if old.save_hits_every != new.save_hits_every {
+        changes.push(format!("save_hits_every = {} ms", new.save_hits_every.as_millis()));
+    }
     if old.event_shift != new.event_shift {
         changes.push(format!("event_shift = {}", new.event_shift));
     }

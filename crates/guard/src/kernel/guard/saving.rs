@@ -10,13 +10,25 @@ use crate::kernel::{
     tables::Tables,
     upgrade::Kept,
 };
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, path::Path, time::Instant};
 
 /// What changed since it was written last.
 #[derive(Default)]
 pub(super) struct Changed {
     pub(super) bans: bool,
     pub(super) lists: BTreeSet<String>,
+}
+
+/// What the state says about hits of bans.
+pub(super) struct Hits {
+    written: Instant,
+    sum: u64,
+}
+
+impl Default for Hits {
+    fn default() -> Hits {
+        Hits { written: Instant::now(), sum: 0 }
+    }
 }
 
 /// What has to be written; taken under the guard's lock, written without it.
@@ -89,7 +101,8 @@ impl Guard {
     pub fn snapshot(&mut self) -> Result<Option<(State, Snapshot)>, TableError> {
         let Some(state) = self.state.clone() else { return Ok(None) };
         let Changed { bans, lists } = std::mem::take(&mut self.changed);
-        if !bans && lists.is_empty() {
+        let old = self.hits.written.elapsed() >= self.options.save_hits_every;
+        if !bans && lists.is_empty() && !old {
             return Ok(None);
         }
         let now = self.clock.now(&self.tables)?;
@@ -98,12 +111,17 @@ impl Guard {
             let saved = saved.map(|(info, words)| SavedList { until_unix_ms: info.until_unix_ms, words });
             (name, saved)
         };
-        let bans = bans.then(|| self.save_bans(now)).transpose()?;
-        Ok(Some((state, Snapshot { bans, lists: lists.into_iter().map(list).collect() })))
+        let lists: Vec<_> = lists.into_iter().map(list).collect();
+        let bans = if bans || old { self.save_bans(now, bans)? } else { None };
+        Ok((bans.is_some() || !lists.is_empty()).then_some((state, Snapshot { bans, lists })))
     }
 
-    fn save_bans(&self, now: u64) -> Result<Saved, TableError> {
-        Ok(Saved::new(self.bans.list(&self.tables, &self.clock, now)?, self.strikes.save()))
+    /// All bans; `None` if only hits may have changed, and have not.
+    fn save_bans(&mut self, now: u64, changed: bool) -> Result<Option<Saved>, TableError> {
+        let bans = self.bans.list(&self.tables, &self.clock, now)?;
+        let hits = Hits { written: Instant::now(), sum: bans.iter().map(|ban| ban.hits).sum() };
+        let before = std::mem::replace(&mut self.hits, hits).sum;
+        Ok((changed || before != self.hits.sum).then(|| Saved::new(bans, self.strikes.save())))
     }
 
     /// Says that everything has to be written again: hits, too, when a guard ends, or after a write that failed.

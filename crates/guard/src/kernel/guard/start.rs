@@ -140,6 +140,7 @@ impl Guard {
             strikes,
             state,
             changed: saving::Changed::default(),
+            hits: saving::Hits::default(),
             flows,
             hub,
             egress,
