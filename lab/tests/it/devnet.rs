@@ -1,9 +1,11 @@
 //! The devnet as it ships: real nodes, real guards, real load, a real attacker. See docs/guide/devnet.md.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use guard::protocol::{Protocol, Request, Response, RowInfo};
 use lab::state::{Node, Phase, State};
 use lab::summary::Summary;
 
@@ -117,6 +119,34 @@ fn egress(node: &Node) -> guard::protocol::EgressInfo {
     client.stats(false).unwrap().egress.unwrap()
 }
 
+/// What a node's guard knows of the other validators: stake and share, packets a second, by label. A share is of flows to a protected
+/// port: who was dialled over TCP has none here, but a row.
+fn validators(node: &Node) -> BTreeMap<String, (u32, Option<u32>)> {
+    let mut client = guard::Client::connect(node.guard_socket.as_ref().unwrap()).unwrap();
+    let Response::Flows { flows, .. } = client.ask(&Request::Flows { skip: 0 }).unwrap() else { panic!("no flows") };
+    flows.into_iter().filter_map(|flow| Some((flow.label, (flow.stake_ppm?, flow.share)))).collect()
+}
+
+/// All four have the same stake, and each guard knows it: a quarter of what validators share is each one's.
+fn shares_are_by_stake(nodes: &[Node]) {
+    let mut guaranteed = 0;
+    for node in nodes {
+        await_that("the guard knows three other validators", || validators(node).len() == 3);
+        let known = validators(node);
+        assert!(known.values().all(|(stake, share)| *stake == 250_000 && share.is_none_or(|share| share == 250_000)), "{known:?}");
+        guaranteed += known.values().filter(|(_, share)| share.is_some()).count();
+        // The kernel's TCP tells about each peer, whoever dialled.
+        await_that("each peer over TCP has figures of the kernel's", || {
+            let mut client = guard::Client::connect(node.guard_socket.as_ref().unwrap()).unwrap();
+            let rows = client.stats(true).unwrap().rows;
+            let over_tcp = |row: &RowInfo| row.endpoints.iter().any(|endpoint| endpoint.protocol == Protocol::Tcp);
+            rows.iter().filter(|row| over_tcp(row)).all(|row| row.tcp.as_ref().is_some_and(|tcp| tcp.srtt_us.is_some()))
+        });
+    }
+    // Of two nodes at least the one that was dialled guards the connection.
+    assert!((6..=12).contains(&guaranteed), "{guaranteed}");
+}
+
 #[test]
 fn four_guarded_validators_make_every_transaction_final() {
     let (true, Some(_)) = (namespaces(), real_programs()) else { return };
@@ -137,6 +167,7 @@ fn four_guarded_validators_make_every_transaction_final() {
         let link = ip(node);
         assert!(link.contains("prog/xdp") && !link.contains("xdpgeneric"), "{link}");
     }
+    shares_are_by_stake(&state.nodes);
     verify_from_outside(&state.nodes[0]);
     for node in &state.nodes {
         let refused = egress(node).ranges.into_iter().filter(|(_, count)| count.denied + count.would_deny > 0).collect::<Vec<_>>();

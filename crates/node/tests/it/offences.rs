@@ -1,12 +1,17 @@
 //! A whole node and a peer that misbehaves: each offence that messages can commit is counted under its name; no honest mistake is
 //! counted as one. What a lane's bytes can commit (oversize, garbage, too many messages) is tested where they are read, in `network`.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use api::info::BlockInfo;
 use guard::protocol::{FlowKind, Request};
 use network::{Event, Keypair, Multiaddr};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use types::{
     AccountKey, Action, Amount, Block, BlockHash, ChainId, Epoch, Hash, Height, Hello, Kind, Message, Nonce, Offence,
     ProofOfValidator, Proposal, SignedStatement, SignedTransaction, Stake, Statement, Status, Transaction, View, Vote,
@@ -65,13 +70,18 @@ impl World {
 
     /// A peer of the node, under a new name; with a key it proves that.
     async fn peer(&self, key: Option<AccountKey>) -> Peer {
+        self.peer_at(self.address.clone(), key).await
+    }
+
+    /// The same, by another way to the node.
+    async fn peer_at(&self, address: Multiaddr, key: Option<AccountKey>) -> Peer {
         let keypair = Keypair::generate_ed25519();
         let proof = key.map(|key| {
             let bytes = ProofOfValidator::signing_bytes(&self.chain, &keypair.public().to_peer_id().to_bytes());
             ProofOfValidator { key: key.public(), signature: key.sign(&bytes) }
         });
         let hello = Hello { version: WIRE_VERSION, chain: self.chain, validator: proof };
-        let config = network::Config { peers: vec![self.address.clone()], ..network::Config::default() };
+        let config = network::Config { peers: vec![address], ..network::Config::default() };
         let (handle, mut events, task) = network::spawn(config, keypair, &hello).unwrap();
         let connected = async {
             loop {
@@ -273,6 +283,63 @@ async fn honest_mistakes_are_no_offence() {
     assert_eq!(world.all(), []);
 }
 
+/// A way to a node's TCP port that spoils one byte of what is sent to it, once it is told to.
+async fn spoiler(node: SocketAddr) -> (u16, Arc<AtomicBool>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let (port, spoil) = (listener.local_addr().unwrap().port(), Arc::new(AtomicBool::new(false)));
+    let told = Arc::clone(&spoil);
+    tokio::spawn(async move {
+        while let Ok((peer, _)) = listener.accept().await {
+            let (mut from, mut back) = peer.into_split();
+            let (mut answers, mut to) = TcpStream::connect(node).await.unwrap().into_split();
+            tokio::spawn(async move { tokio::io::copy(&mut answers, &mut back).await });
+            let told = Arc::clone(&told);
+            tokio::spawn(async move {
+                let mut buffer = vec![0; 4096];
+                while let Ok(length @ 1..) = from.read(&mut buffer).await {
+                    // The last byte of a packet of noise is its seal's.
+                    buffer[length - 1] ^= u8::from(told.swap(false, Ordering::SeqCst));
+                    if to.write_all(&buffer[..length]).await.is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    (port, spoil)
+}
+
+/// What can't be decrypted, or is no handshake, can be anybody's on the way: the connection ends, and nobody is accused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_decrypted_accuses_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let (world, guard) = guarded(folder.path(), &[]);
+    let (node, _) = network::socket_of(&world.address).unwrap();
+    let (port, spoil) = spoiler(node).await;
+    let address = world.address.to_string().replace(&format!("/tcp/{}/", node.port()), &format!("/tcp/{port}/"));
+    let mut peer = world.peer_at(address.parse().unwrap(), None).await;
+    spoil.store(true, Ordering::SeqCst);
+    peer.send(Message::FetchBlock(BlockHash::default())).await;
+    peer.falls().await;
+    assert!(!spoil.load(Ordering::SeqCst), "a byte was spoiled");
+    peer.stop().await;
+    let mut stream = TcpStream::connect(node).await.unwrap();
+    stream.write_all(&[0xff; 256]).await.unwrap();
+    let mut answer = Vec::new();
+    let ended = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
+    assert!(ended.is_ok(), "the node ends what is no handshake");
+    // Who came after them is told to the guard, and no ban before.
+    let innocent = world.peer(None).await;
+    let name = innocent.handle.peer_id().to_string();
+    guard.until(|request| match request {
+        Request::FlowAdd { label, .. } if label == name => Some(()),
+        Request::Ban { .. } => panic!("{request:?}"),
+        _ => None,
+    });
+    assert_eq!(world.all(), []);
+    innocent.stop().await;
+}
+
 /// A node with a guard that remembers.
 fn guarded(folder: &Path, changes: &[(&str, &str)]) -> (World, FakeGuard) {
     let guard = FakeGuard::start(folder);
@@ -337,16 +404,19 @@ async fn a_flood_squeezes_the_budget_of_handshakes() {
 async fn only_present_validators_have_the_floor() {
     let folder = tempfile::tempdir().unwrap();
     let (world, guard) = guarded(folder.path(), &[]);
-    for (key, expect) in
-        [(Some(weak()), FlowKind::Floor), (Some(AccountKey::development(41)), FlowKind::Known), (None, FlowKind::Known)]
-    {
+    // One part of 101 is the weak validator's.
+    for (key, expect) in [
+        (Some(weak()), (FlowKind::Floor, Some(9_900))),
+        (Some(AccountKey::development(41)), (FlowKind::Known, None)),
+        (None, (FlowKind::Known, None)),
+    ] {
         let peer = world.peer(key).await;
         let name = peer.handle.peer_id().to_string();
-        let class = guard.until(|request| match request {
-            Request::FlowAdd { class, label, .. } if label == name => Some(class),
+        let told = guard.until(|request| match request {
+            Request::FlowAdd { class, label, stake_ppm, .. } if label == name => Some((class, stake_ppm)),
             _ => None,
         });
-        assert_eq!(class, expect);
+        assert_eq!(told, expect);
         peer.stop().await;
     }
 }
