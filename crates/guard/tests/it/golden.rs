@@ -7,7 +7,7 @@ use guard::kernel::{
     tables::{MAPS, Tables},
 };
 use kernel_shared::{
-    abi::{BANS_MAX, COUNTER_SLOTS, FLOWS_MAX, RANGES_MAX, SLOT_EVENTS_LOST, TCP, UDP, VALIDATORS_MAX},
+    abi::{BANS_MAX, COUNTER_SLOTS, FLOWS_MAX, Flow4, Flow6, FlowValue, RANGES_MAX, SLOT_EVENTS_LOST, TCP, UDP, VALIDATORS_MAX},
     account::filter,
     ban::{bit4, bit6, host4, host6},
     control::{Config, Mode, WORD_CONFIG},
@@ -39,8 +39,7 @@ pub fn kernel() -> Kernel {
     let tables = Tables::open(folder.path()).unwrap();
     tables.set_ports(&[(TCP, PORT), (UDP, PORT), (UDP, QUIC_PORT)], &[QUIC_PORT]).unwrap();
     let scene = golden::scene();
-    scene.flows4.iter().for_each(|(key, value)| tables.flows4.set(key, value, FLOWS_MAX as usize).unwrap());
-    scene.flows6.iter().for_each(|(key, value)| tables.flows6.set(key, value, FLOWS_MAX as usize).unwrap());
+    put_flows(&tables, &scene.flows4, &scene.flows6);
     scene.bans4.iter().for_each(|(key, value)| tables.bans4.set(key, value, BANS_MAX as usize).unwrap());
     scene.bans6.iter().for_each(|(key, value)| tables.bans6.set(key, value, BANS_MAX as usize).unwrap());
     scene.ranges4.iter().for_each(|(key, value)| tables.ranges4.set(key, value, RANGES_MAX as usize).unwrap());
@@ -48,10 +47,8 @@ pub fn kernel() -> Kernel {
     let max = VALIDATORS_MAX as usize;
     scene.validators4.iter().for_each(|(key, value)| tables.validators4.set(key, value, max).unwrap());
     scene.validators6.iter().for_each(|(key, value)| tables.validators6.set(key, value, max).unwrap());
-    let addresses4 = scene.flows4.iter().map(|(key, _)| key.address).chain(scene.validators4.iter().map(|(key, _)| *key));
-    addresses4.map(host4).for_each(|bit| tables.hosts.write(bit.word, bit.mask, true));
-    let addresses6 = scene.flows6.iter().map(|(key, _)| key.address).chain(scene.validators6.iter().map(|(key, _)| *key));
-    addresses6.map(host6).for_each(|bit| tables.hosts.write(bit.word, bit.mask, true));
+    scene.validators4.iter().map(|(key, _)| host4(*key)).for_each(|bit| tables.hosts.write(bit.word, bit.mask, true));
+    scene.validators6.iter().map(|(key, _)| host6(*key)).for_each(|bit| tables.hosts.write(bit.word, bit.mask, true));
     let bits4 = scene.bans4.iter().map(|(key, _)| bit4(*key)).chain(scene.ranges4.iter().map(|(key, _)| bit4(key.address)));
     bits4.for_each(|bit| tables.bits4.write(bit.word, bit.mask, true));
     let high = |octets: &[u8; 16]| u64::from_ne_bytes(octets[..8].try_into().unwrap());
@@ -61,6 +58,13 @@ pub fn kernel() -> Kernel {
     let counters =
         guard::Maps::from_descriptors(&open("COUNTERS"), &open("ROWS"), &open("LATENCY"), load::cpus().unwrap()).unwrap();
     Kernel { loaded, tables, counters, folder }
+}
+
+fn put_flows(tables: &Tables, flows4: &[(Flow4, FlowValue)], flows6: &[(Flow6, FlowValue)]) {
+    flows4.iter().for_each(|(key, value)| tables.flows4.set(key, value, FLOWS_MAX as usize).unwrap());
+    flows6.iter().for_each(|(key, value)| tables.flows6.set(key, value, FLOWS_MAX as usize).unwrap());
+    let hosts = flows4.iter().map(|(key, _)| host4(key.address)).chain(flows6.iter().map(|(key, _)| host6(key.address)));
+    hosts.for_each(|bit| tables.hosts.write(bit.word, bit.mask, true));
 }
 
 #[test]
@@ -90,13 +94,11 @@ fn floods_meet_the_same_budgets_in_the_kernel() {
     if !privileged("floods_meet_the_same_budgets_in_the_kernel") {
         return;
     }
-    for golden::Flood { name, limits, packets } in golden::floods() {
-        let kernel = kernel();
-        let model = golden::model();
-        for (budget, limit) in &limits {
-            kernel.tables.set_control(budget.word(), limit.word()).unwrap();
-            model.set_control(budget.word(), limit.word());
-        }
+    for flood in golden::floods() {
+        let (kernel, name) = (kernel(), flood.name.clone());
+        flood.limits.iter().for_each(|(budget, limit)| kernel.tables.set_control(budget.word(), limit.word()).unwrap());
+        put_flows(&kernel.tables, &flood.flows4, &flood.flows6);
+        let (model, packets) = flood.over_a_model();
         for (index, (frame, reason)) in packets.iter().enumerate() {
             let native = inspect(&frame[..], &model);
             assert_eq!(native.reason(), *reason, "{name}, packet {index}");

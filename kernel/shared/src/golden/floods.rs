@@ -1,15 +1,16 @@
-//! Golden floods: sequences of packets against budgets of step 7, with the verdict that each packet must get.
+//! Golden floods: sequences of packets against budgets of step 7 and validators' shares, with the verdict that each packet must get.
 //!
 //! The budgets never refill, so the sequences end alike however long a run takes.
 
 extern crate std;
 
-use super::{Frame, QUIC_PORT, SENDERS};
+use super::{Frame, QUIC_PORT, REMOTE_PORT, SENDERS, halves};
 use crate::{
     Reason,
-    abi::{TCP, UDP},
+    abi::{Flow4, Flow6, FlowClass, FlowValue, ROW_NONE, TCP, UDP},
     bucket::UNITS,
     control::Limit,
+    model::Model,
     strangers::Budget,
 };
 use std::{string::String, vec::Vec};
@@ -20,8 +21,23 @@ pub struct Flood {
     pub name: String,
     /// The budgets that are not unlimited.
     pub limits: Vec<(Budget, Limit)>,
+    /// v4 flows beside the scene's.
+    pub flows4: Vec<(Flow4, FlowValue)>,
+    /// v6 flows.
+    pub flows6: Vec<(Flow6, FlowValue)>,
     /// Frames with the reasons that they must get, in their order.
     pub packets: Vec<(Vec<u8>, Reason)>,
+}
+
+impl Flood {
+    /// The golden model with these limits and flows, and the packets.
+    pub fn over_a_model(self) -> (Model, Vec<(Vec<u8>, Reason)>) {
+        let mut model = super::model();
+        self.limits.iter().for_each(|(budget, limit)| model.set_control(budget.word(), limit.word()));
+        self.flows4.into_iter().for_each(|(key, value)| model.add_flow4(key, value));
+        self.flows6.into_iter().for_each(|(key, value)| model.add_flow6(key, value));
+        (model, self.packets)
+    }
 }
 
 /// Exactly so many packets, ever.
@@ -59,7 +75,32 @@ fn flood(name: String, limits: &[(Budget, u32)], send: impl FnOnce(&mut Sequence
     let mut sequence = Sequence(Vec::new());
     send(&mut sequence);
     let limits = limits.iter().map(|(budget, count)| (*budget, packets(*count))).collect();
-    Flood { name, limits, packets: sequence.0 }
+    Flood { name, limits, flows4: Vec::new(), flows6: Vec::new(), packets: sequence.0 }
+}
+
+/// Two validators with shares of four packets and of two, and a peer without stake whose flow holds one. All strangers may send one.
+fn shares(v6: bool, name: String) -> Flood {
+    let [large, small, peer] = [0x0601, 0x0602, 0x0603].map(|host| from(v6, TCP, host));
+    let mut flood = flood(name, &[(Budget::Rest, 1)], |all| {
+        // In the name of the large one's very flow: what is dropped is its own.
+        all.send(4, &large, Reason::Floor);
+        all.send(20, &large, Reason::RatePeer);
+        // A peer without stake, and strangers, can have nothing of it.
+        all.send(1, &peer, Reason::Known);
+        all.send(20, &peer, Reason::RatePeer);
+        all.send(1, &from(v6, TCP, 0x0701), Reason::Stranger);
+        all.send(20, &from(v6, TCP, 0x0701), Reason::RateStrangers);
+        all.send(2, &small, Reason::Floor);
+        all.send(1, &small, Reason::RatePeer);
+    });
+    for (frame, class, count) in [(large, FlowClass::Floor, 4), (small, FlowClass::Floor, 2), (peer, FlowClass::Known, 1)] {
+        let value = FlowValue::new(class, ROW_NONE, 0, 0, packets(count).burst(), u64::MAX, 0);
+        match v6 {
+            true => flood.flows6.push((Flow6::new(halves(frame.source.1), REMOTE_PORT, TCP), value)),
+            false => flood.flows4.push((Flow4::new(u32::from_ne_bytes(frame.source.0), REMOTE_PORT, TCP), value)),
+        }
+    }
+    flood
 }
 
 /// All sequences.
@@ -124,6 +165,7 @@ pub fn floods() -> Vec<Flood> {
             // Its flow has never noticed.
             all.send(3, &Frame::new(&SENDERS[1], v6, TCP), Reason::Floor);
         }));
+        floods.push(shares(v6, name("validators have shares of their own")));
     }
     floods
 }

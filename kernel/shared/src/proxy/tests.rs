@@ -99,9 +99,8 @@ fn only_tcp_over_budget_is_taken_up() {
         }
         let mut taken = [0, 0];
         for flood in golden::floods() {
-            let model = golden::model();
-            flood.limits.iter().for_each(|(budget, limit)| model.set_control(budget.word(), limit.word()));
-            for (frame, reason) in &flood.packets {
+            let (model, packets) = flood.over_a_model();
+            for (frame, reason) in &packets {
                 let verdict = inspect(&frame[..], &model);
                 let over = matches!(reason, Reason::RateSource | Reason::RatePrefix | Reason::RateStrangers);
                 assert_eq!(takes(&verdict, config), over && verdict.protocol() == TCP && on != SynProxy::Off);

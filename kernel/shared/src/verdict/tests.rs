@@ -48,12 +48,12 @@ fn a_trial_of_enforce_ends_with_its_last_tick() {
 
 #[test]
 fn floods_meet_their_budgets() {
-    for golden::Flood { name, limits, packets } in golden::floods() {
-        let model = golden::model();
-        limits.iter().for_each(|(budget, limit)| model.set_control(budget.word(), limit.word()));
+    for flood in golden::floods() {
+        let name = flood.name.clone();
+        let (model, packets) = flood.over_a_model();
         for (index, (frame, reason)) in packets.iter().enumerate() {
             let verdict = inspect(&frame[..], &model);
-            let drop = *reason != Reason::Stranger && *reason != Reason::Floor;
+            let drop = !matches!(reason, Reason::Stranger | Reason::Floor | Reason::Known);
             assert_eq!((verdict.reason(), verdict.drop()), (*reason, drop), "{name}, packet {index}");
         }
     }
