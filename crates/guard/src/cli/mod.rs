@@ -1,6 +1,7 @@
 //! The command line.
 
 mod config;
+mod detach;
 mod flows;
 mod list;
 mod peers;
@@ -10,13 +11,8 @@ mod show;
 mod top;
 mod values;
 
-use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
-use guard::{
-    Client, ClientError, Prefix,
-    kernel::{attach, bpffs, duration},
-    protocol::Request,
-};
+use guard::{Client, ClientError, Prefix, kernel::duration, protocol::Request};
 use std::{
     path::{Path, PathBuf},
     time::Duration,
@@ -164,16 +160,7 @@ enum Command {
         reach: Reach,
     },
     /// Take the filter off and remove every pin, with or without a running guard.
-    Detach {
-        /// Instance whose filter it is.
-        #[arg(long, default_value = "default")]
-        instance: String,
-        /// Directory of pins.
-        #[arg(long, default_value = bpffs::DEFAULT)]
-        bpffs: PathBuf,
-        #[command(flatten)]
-        reach: Reach,
-    },
+    Detach(detach::Detach),
     /// What the guard sees, live: verdicts a second, sources, peers, bans.
     Top(top::Top),
     /// Follow sampled drops, one line each.
@@ -214,7 +201,7 @@ impl Cli {
             Command::Bans { reach } => show::response(&reach.client()?.ask(&Request::Bans {})?, reach.json),
             Command::List { command } => command.run(),
             Command::Lists { reach } => show::response(&reach.client()?.ask(&Request::Lists {})?, reach.json),
-            Command::Detach { instance, bpffs, reach } => detach(&reach, &instance, &bpffs),
+            Command::Detach(detach) => detach.run(),
             Command::Top(top) => top.run(),
             Command::Events { reach } => events(&reach),
         }
@@ -241,22 +228,6 @@ fn check_config(file: &Path) -> anyhow::Result<()> {
     let run = run::Run::of_file(file);
     let settings = config::Settings::read(&run)?;
     show::settings(&settings)
-}
-
-/// Asks a running guard of this instance to detach; whatever it left, or a dead one did, is removed here.
-fn detach(reach: &Reach, instance: &str, root: &std::path::Path) -> anyhow::Result<()> {
-    match reach.client() {
-        Ok(mut client) => {
-            if client.stats(false)?.instance == instance {
-                client.ask(&Request::Detach {})?;
-            }
-        }
-        Err(ClientError::Connect { .. }) => {}
-        Err(error) => return Err(error.into()),
-    }
-    attach::detach(root, instance)?.iter().for_each(|left| eprintln!("{left}"));
-    bpffs::release(root).with_context(|| format!("unmounting {}", root.display()))?;
-    show::response(&guard::Response::Done {}, reach.json)
 }
 
 fn events(reach: &Reach) -> anyhow::Result<()> {

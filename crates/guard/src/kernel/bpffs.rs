@@ -10,6 +10,8 @@ use std::{
 
 /// Where pins live unless told otherwise.
 pub const DEFAULT: &str = "/sys/fs/bpf/ebpf-guard";
+/// Where they live under the systemd unit, whose guard isn't root: a bpf file system of its own.
+pub const UNIT: &str = "/run/ebpfguard/bpf";
 /// Where the system mounts its bpf file system.
 const SYSTEM_MOUNT: &str = "/sys/fs/bpf";
 /// Magic number of the bpf file system.
