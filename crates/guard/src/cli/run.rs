@@ -247,9 +247,10 @@ fn announce(guard: &mut Guard) {
 }
 
 /// Signals that end the process in order, or have it read its file again. Blocked in every thread, taken by the main loop.
-struct Signals(nix::sys::signal::SigSet);
+pub(super) struct Signals(nix::sys::signal::SigSet);
 
-fn block_signals() -> anyhow::Result<Signals> {
+/// From here on, in this thread and those that it starts.
+pub(super) fn block_signals() -> anyhow::Result<Signals> {
     use nix::sys::signal::SigSet;
     let set: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect();
     set.thread_block()?;
@@ -258,7 +259,7 @@ fn block_signals() -> anyhow::Result<Signals> {
 
 impl Signals {
     /// Waits for a signal, at most so long.
-    fn arrived(&self, wait: Duration) -> Option<Signal> {
+    pub(super) fn arrived(&self, wait: Duration) -> Option<Signal> {
         let timeout = libc::timespec { tv_sec: wait.as_secs() as i64, tv_nsec: wait.subsec_nanos() as i64 };
         // SAFETY: the set and the timeout outlive the call.
         let number = unsafe { libc::sigtimedwait(self.0.as_ref(), std::ptr::null_mut(), &timeout) };

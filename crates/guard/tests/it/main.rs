@@ -24,5 +24,6 @@ mod syn_proxy;
 mod syncookies;
 mod tap;
 mod tcx;
+mod terminal;
 mod upgrade;
 mod verifier;

@@ -6,7 +6,7 @@
 mod state;
 mod view;
 
-use super::Reach;
+use super::{Reach, run};
 use anyhow::{Context, bail};
 use clap::Args;
 use guard::{
@@ -67,9 +67,11 @@ impl Top {
         let mut client = Client::connect(&self.reach.socket)?;
         let mut state = State::default();
         sample(&mut client, &mut state)?;
+        // A signal ends the loop, and the loop's end gives the terminal back; a killed program would leave it as no shell can use it.
+        let signals = run::block_signals()?;
         let events = follow(&self.reach.socket);
         let mut screen = ratatui::try_init().context("taking the terminal over")?;
-        let result = live(&mut screen, &mut state, Some(client), &events, &self.reach.socket);
+        let result = live(&mut screen, &mut state, Some(client), &events, &signals, &self.reach.socket);
         ratatui::restore();
         result
     }
@@ -98,6 +100,7 @@ fn live(
     state: &mut State,
     mut client: Option<Client>,
     events: &Receiver<EventInfo>,
+    signals: &run::Signals,
     socket: &Path,
 ) -> anyhow::Result<()> {
     let mut sampled = Instant::now();
@@ -117,6 +120,9 @@ fn live(
                 }
             }
             screen.draw(|frame| view::draw(frame, state))?;
+        }
+        if signals.arrived(Duration::ZERO).is_some() {
+            return Ok(());
         }
         events.try_iter().for_each(|event| state.event(&event));
         if sampled.elapsed() >= SAMPLE_EVERY {
