@@ -176,11 +176,15 @@ impl Page {
         let flows = vitals.flows.iter().map(|(class, count)| (class.as_str(), *count));
         gauges(encoder, "ebpf_guard_flows", "Flows announced, by class", "class", flows)?;
         let rates = vitals.budgets.iter().map(|budget| (budget.name.as_str(), budget.rate as u64));
-        let help = "Strangers' budgets: packets a second";
+        let help = "Budgets of strangers, and what validators share: packets a second";
         gauges(encoder, "ebpf_guard_budget_packets_per_second", help, "budget", rates)?;
         let bursts = vitals.budgets.iter().map(|budget| (budget.name.as_str(), budget.burst as u64));
-        let help = "Strangers' budgets: packets at once; 0 is no limit";
-        gauges(encoder, "ebpf_guard_budget_burst_packets", help, "budget", bursts)
+        let help = "Budgets of strangers, and what validators share: packets at once; 0 is no limit";
+        gauges(encoder, "ebpf_guard_budget_burst_packets", help, "budget", bursts)?;
+        let shares = vitals.stats.shares;
+        let help = "What validators' flows are guaranteed by stake: all of them together, and the least of them";
+        let rates = [("all", u64::from(shares.rate)), ("least", u64::from(shares.least))];
+        gauges(encoder, "ebpf_guard_share_packets_per_second", help, "share", rates.into_iter())
     }
 
     fn lists(&self, encoder: Encoder) -> fmt::Result {

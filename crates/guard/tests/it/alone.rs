@@ -25,11 +25,12 @@ impl Lab {
 
     /// Writes the file: what every test has, then what it adds.
     pub fn write(&self, protect: &str, keys: &str) {
-        let (socket, bpffs) = (self.socket(), self.bpffs());
+        let (socket, bpffs, state) = (self.socket(), self.bpffs(), self.folder.path().join("state"));
         let text = format!(
-            "interface = '{INTERFACE}'\ninstance = 'lab'\nsocket = '{}'\nbpffs = '{}'\nprotect = [{protect}]\n{keys}",
+            "interface = '{INTERFACE}'\ninstance = 'lab'\nsocket = '{}'\nbpffs = '{}'\nstate = '{}'\nprotect = [{protect}]\n{keys}",
             socket.display(),
-            bpffs.display()
+            bpffs.display(),
+            state.display()
         );
         fs::write(self.config(), text).unwrap();
     }
@@ -159,7 +160,7 @@ fn a_reload_that_cannot_be_whole_is_nothing() {
     lab.write("'udp/9001'", "mode = 'enforce'\nmetrics = '127.0.0.1:1'\n");
     refused("metrics can't change");
     lab.write("'udp/9001'", "mode = 'on'\n");
-    refused("guard.toml:6: mode: ");
+    refused("guard.toml:7: mode: ");
     fs::remove_file(lab.config()).unwrap();
     refused("can't be read");
     drop(guard);

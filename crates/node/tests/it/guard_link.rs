@@ -10,11 +10,11 @@ use api::TcpInfo;
 use api::metrics::Metrics;
 use guard::protocol::{FlowKind, Request};
 use kernel_shared::truth::TruthCell;
-use network::PeerId;
+use network::{LaneInfo, Link, PeerId, PeerInfo, Transport};
 use node::config::Config;
 use node::guard_link::{Culprit, Flow, GuardLink, Order, Streams};
-use node::peer_figures::tcp;
-use types::Offence;
+use node::peer_figures::{peer_info, tcp};
+use types::{Lane, Offence};
 
 use crate::fake_guard::{FakeGuard, GENERATION, ROW};
 use crate::process::{cli, edit};
@@ -185,6 +185,36 @@ fn flows_have_the_class_of_their_peer_and_a_flood_squeezes() {
     assert_eq!(scene.asked(), [squeeze]);
     assert_eq!(scene.metrics.handshake_budget_squeezes.get(), 1);
     assert_eq!(scene.told(), []);
+}
+
+/// The guard counts what comes to protected ports: of a peer whom we dialled over TCP it has the kernel's figures, and no count is not 0.
+#[test]
+fn packets_of_a_dialled_peer_are_not_visible() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut scene = scene(folder.path(), &[]);
+    let peer_id = PeerId::random();
+    scene.link.order(Order::Admitted(Flow { dialed: true, label: peer_id.to_string(), ..flow(9000, None) }));
+    scene.asked();
+    scene.guard.write("TRUTH", ROW as usize * size_of::<TruthCell>(), &[GENERATION.into(), 0, 1_500, 1_200, 204_000, 2, 1]);
+    let lane = |lane, local_port| LaneInfo {
+        link: Link { lane, transport: Transport::Tcp, address: ([10, 0, 0, 1], 9000).into(), local_port },
+        messages_in: 1,
+        messages_out: 1,
+        bytes_in: 10,
+        bytes_out: 20,
+        queued_messages: 0,
+        queued_bytes: 0,
+        full: 0,
+        rtt: None,
+    };
+    let shown = |local_port| {
+        let lanes = Lane::ALL.map(|of| lane(of, local_port));
+        let peer = PeerInfo { peer: 1, peer_id, validator: None, outbound: true, age: Duration::ZERO, agent: None, lanes };
+        let info = peer_info(&peer, scene.link.view());
+        assert_eq!(info.tcp.map(|tcp| (tcp.rtt_us, tcp.retransmits)), Some((Some(1_500), 2)));
+        info.guard.is_some()
+    };
+    assert!(!shown(None) && shown(Some(9000)));
 }
 
 /// A row is a peer's as long as one of its flows is.
