@@ -17,6 +17,7 @@ mod reading;
 mod saving;
 mod scrape;
 mod stakes;
+mod states;
 mod strangers;
 mod support;
 mod swap;

@@ -51,14 +51,15 @@ for line in sys.stdin:
 print('closed', flush=True)
 ";
 
-struct Server {
+pub struct Server {
     child: Child,
     said: BufReader<ChildStdout>,
 }
 
 impl Server {
-    fn start(group: &Group) -> Server {
-        let mut server = Server::run(group, SERVER, SERVER4, PORT);
+    /// Starts this script in the control group, and waits until it listens.
+    pub fn start(group: &Group, script: &str) -> Server {
+        let mut server = Server::run(group, script, SERVER4, PORT);
         server.wait_for("listening");
         server
     }
@@ -83,6 +84,12 @@ impl Server {
 
     fn wait_for(&mut self, word: &str) {
         assert_eq!(self.says(), word);
+    }
+
+    /// Gives the script a word, and waits until it says that it has done so.
+    pub fn obey(&mut self, word: &str) {
+        writeln!(self.child.stdin.as_mut().unwrap(), "{word}").unwrap();
+        self.wait_for(word);
     }
 
     fn send_a_byte(&mut self) {
@@ -117,7 +124,7 @@ fn a_peers_connection_is_told_as_the_kernel_knows_it() {
     let guard = group.lab.start(&["--mode", "enforce", "--cgroup", group.path.to_str().unwrap()]);
     let line = guard.stats().probes["tcp_truth"].clone();
     assert!(line.starts_with("sock_ops of "), "{line}");
-    let mut server = Server::start(&group);
+    let mut server = Server::start(&group, SERVER);
     let mut client = group.lab.outside.inside(|| TcpStream::connect((SERVER4, PORT)).unwrap());
     client.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
     let began = Instant::now();
@@ -219,7 +226,7 @@ fn a_killed_guards_probe_goes_on_and_is_taken_over() {
     let Some(group) = Group::new("a_killed_guards_probe_goes_on_and_is_taken_over") else { return };
     let arguments = ["--cgroup", group.path.to_str().unwrap()];
     let mut guard = group.lab.start(&arguments);
-    let mut server = Server::start(&group);
+    let mut server = Server::start(&group, SERVER);
     let mut client = group.lab.outside.inside(|| TcpStream::connect((SERVER4, PORT)).unwrap());
     client.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
     let port = client.local_addr().unwrap().port();
