@@ -90,12 +90,16 @@ impl Fabric {
         Ok(name)
     }
 
-    /// Removes one member's namespace, and its veth pair with it.
+    /// Removes one member's namespace and its veth pair.
+    ///
+    /// The pair first: the kernel takes its time to clear a namespace away, and whoever takes the member's name meanwhile would find its port.
     ///
     /// # Errors
     /// What `ip` says.
     pub fn unplug(&self, member: &str) -> Result<()> {
-        namespace::delete(&self.member_namespace(member))
+        let pair = namespace::ip(Some(&self.namespace()), &format!("link delete {}", port(member)));
+        namespace::delete(&self.member_namespace(member))?;
+        pair.with_context(|| format!("unplug {member}"))
     }
 }
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod devnet;
+mod fabric;
 mod ground;
 mod runner;
 mod service;
