@@ -10,7 +10,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-const TARGETS: [&str; 4] = ["packet", "request", "prefix", "list"];
+const TARGETS: [&str; 5] = ["packet", "request", "prefix", "list", "config"];
 /// Longest input, bytes.
 const BYTES_MAX: u32 = 4096;
 /// Packets that are compared for each second asked for.

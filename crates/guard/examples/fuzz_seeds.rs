@@ -5,7 +5,7 @@ use std::{fs, io, path::Path};
 fn main() -> io::Result<()> {
     let folder = std::env::args_os().nth(1).ok_or_else(|| io::Error::other("usage: fuzz_seeds CORPUS"))?;
     let folder = Path::new(&folder);
-    for target in ["packet", "request", "prefix", "list"] {
+    for target in ["packet", "request", "prefix", "list", "config"] {
         fs::create_dir_all(folder.join(target))?;
     }
     for (index, case) in kernel_shared::golden::cases().iter().enumerate() {
@@ -17,6 +17,9 @@ fn main() -> io::Result<()> {
     }
     for (index, text) in guard::invariants::files::SEEDS.iter().enumerate() {
         fs::write(folder.join("list").join(format!("seed-{index:02}")), text)?;
+    }
+    for (index, text) in guard::invariants::config::seeds().iter().enumerate() {
+        fs::write(folder.join("config").join(format!("seed-{index:02}")), text)?;
     }
     Ok(())
 }

@@ -9,6 +9,8 @@ use crate::{
 use std::net::IpAddr;
 
 #[cfg(feature = "kernel")]
+pub mod config;
+#[cfg(feature = "kernel")]
 pub mod files;
 
 /// A text as a prefix: what is read is written the same way, and lies in itself.

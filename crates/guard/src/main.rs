@@ -1,9 +1,7 @@
 //! `ebpf-guard`: the only process of the project with capabilities. See `ebpf-guard --help`.
-#![cfg_attr(test, allow(clippy::unwrap_used))]
-
-mod cli;
 
 use clap::Parser;
+use guard::cli;
 
 fn main() -> std::process::ExitCode {
     match cli::Cli::parse().run() {

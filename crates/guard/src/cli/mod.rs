@@ -1,12 +1,12 @@
 //! The command line.
 
-mod config;
+pub(crate) mod config;
 mod detach;
 mod flows;
 mod list;
 mod peers;
 mod reload;
-mod run;
+pub(crate) mod run;
 mod show;
 mod top;
 mod values;

@@ -34,4 +34,4 @@ pub mod tables;
 pub mod upgrade;
 pub mod watch;
 
-pub use guard::{Guard, Options};
+pub use self::guard::{Guard, Options};
