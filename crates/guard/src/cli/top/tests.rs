@@ -151,6 +151,16 @@ fn a_large_screen_shows_all_four() {
 }
 
 #[test]
+fn what_has_no_room_is_left_out_and_not_squeezed() {
+    // The smallest screen with all four.
+    let shown = frame(&state(), 110, 34);
+    let head = line(&shown, "peer ");
+    assert!(["pkts/s", "drops/s", "p99", "rtt"].iter().all(|name| head.contains(name)) && !head.contains("retrans"), "{shown}");
+    assert!(line(&shown, "validator-3").contains("not visible"), "{shown}");
+    assert!(line(&shown, "last reason").contains("share") && shown.contains("rate_source "), "{shown}");
+}
+
+#[test]
 fn any_size_can_be_drawn() {
     let mut state = state();
     for (width, height) in [(1, 1), (20, 5), (60, 12), (61, 13), (109, 33), (110, 34), (300, 100)] {

@@ -15,8 +15,12 @@ use ratatui::{
 
 /// Fewest columns that hold a frame.
 pub const WIDTH_MIN: u16 = 60;
-/// Columns from which on peers show bytes and all their drops, too.
+/// Columns from which on peers show flows, p50 and retransmissions, too.
+const PEERS_MIDDLE: u16 = 76;
+/// Columns from which on they show bytes and all their drops as well.
 const PEERS_WIDE: u16 = 100;
+/// Columns from which on sources show to which port they send.
+const SOURCES_WIDE: u16 = 50;
 /// Fewest lines.
 pub const HEIGHT_MIN: u16 = 12;
 /// From this size on all panes are shown at once.
@@ -136,7 +140,7 @@ fn draw_pane(frame: &mut Frame, state: &State, pane: usize, area: Rect) {
     let room = area.height.saturating_sub(3) as usize;
     let (table, count) = match pane {
         0 => verdicts(state, room, area.width),
-        1 => sources(state, room),
+        1 => sources(state, room, area.width),
         2 => peers(state, room, area.width),
         _ => bans(state, room),
     };
@@ -197,57 +201,61 @@ fn verdicts(state: &State, room: usize, width: u16) -> (Table<'static>, usize) {
     (Table::new(rows, widths).header(head(["reason", "action", "packets/s", "past", "all"], &[2, 4])), shown.len())
 }
 
-fn sources(state: &State, room: usize) -> (Table<'static>, usize) {
+fn sources(state: &State, room: usize, width: u16) -> (Table<'static>, usize) {
+    let columns = if width >= SOURCES_WIDE { 4 } else { 3 };
     let mut shown: Vec<_> = state.sources.iter().collect();
     shown.sort_by(|(a, x), (b, y)| y.weight.total_cmp(&x.weight).then(a.cmp(b)));
     let all: f64 = shown.iter().map(|(_, source)| source.weight).sum();
     let row = |(address, source): &(&std::net::IpAddr, &super::state::Source)| {
         let colour = if source.dropped { Color::Red } else { Color::Yellow };
-        Row::new([
+        let cells = [
             Cell::from(address.to_string()),
             right_cell(format!("{:.0} %", source.weight / all * 100.0)),
             Cell::from(Span::styled(source.reason.clone(), Style::new().fg(colour))),
             Cell::from(source.port.clone()),
-        ])
+        ];
+        Row::new(cells.into_iter().take(columns))
     };
     let rows: Vec<Row> = shown.iter().take(room).map(row).collect();
     let widths = [Constraint::Min(16), Constraint::Length(6), Constraint::Length(16), Constraint::Length(10)];
-    (Table::new(rows, widths).header(head(["source", "share", "last reason", "to"], &[1])), shown.len())
+    let head = [Cell::from("source"), right_cell("share"), Cell::from("last reason"), Cell::from("to")];
+    let head = Row::new(head.into_iter().take(columns)).style(QUIET);
+    (Table::new(rows, widths.into_iter().take(columns)).header(head), shown.len())
 }
 
 fn peers(state: &State, room: usize, width: u16) -> (Table<'static>, usize) {
     // A narrow screen has no room for all.
-    let wide = width >= PEERS_WIDE;
+    let (middle, wide) = (width >= PEERS_MIDDLE, width >= PEERS_WIDE);
     let row = |peer: &super::state::Peer| {
         let name = if peer.label.is_empty() { "(not announced again)" } else { &peer.label };
         let drops = if peer.drop_rate > 0.0 { Style::new().fg(Color::Red) } else { Style::new() };
         let rtt = peer.rtt_us.map_or("not visible".to_string(), |us| format!("{:.1} ms", us as f64 / 1e3));
         let columns = [
             (true, Cell::from(name.to_string())),
-            (true, right_cell(peer.flows.to_string())),
+            (middle, right_cell(peer.flows.to_string())),
             (true, right_cell(number(peer.rate))),
             (wide, right_cell(number(peer.bytes_rate))),
             (true, right_cell(number(peer.drop_rate)).style(drops)),
             (wide, right_cell(number(peer.dropped as f64)).style(drops)),
-            (true, right_cell(below(peer.p50_ns))),
+            (middle, right_cell(below(peer.p50_ns))),
             (true, right_cell(below(peer.p99_ns))),
             (true, right_cell(rtt)),
-            (true, right_cell(peer.retransmits.clone().unwrap_or("-".to_string()))),
+            (middle, right_cell(peer.retransmits.clone().unwrap_or("-".to_string()))),
         ];
         Row::new(columns.into_iter().filter(|(shown, _)| *shown).map(|(_, cell)| cell).collect::<Vec<_>>())
     };
     let rows: Vec<Row> = state.peers.iter().take(room).map(row).collect();
     let columns = [
         (true, Constraint::Min(12), "peer"),
-        (true, Constraint::Length(5), "flows"),
+        (middle, Constraint::Length(5), "flows"),
         (true, Constraint::Length(7), "pkts/s"),
         (wide, Constraint::Length(8), "bytes/s"),
         (true, Constraint::Length(7), "drops/s"),
         (wide, Constraint::Length(7), "drops"),
-        (true, Constraint::Length(8), "p50"),
+        (middle, Constraint::Length(8), "p50"),
         (true, Constraint::Length(8), "p99"),
         (true, Constraint::Length(11), "rtt"),
-        (true, Constraint::Length(7), "retrans"),
+        (middle, Constraint::Length(7), "retrans"),
     ];
     let shown = || columns.iter().filter(|(shown, _, _)| *shown);
     let cell = |(index, (_, _, name)): (usize, &(bool, Constraint, &'static str))| match index {
