@@ -16,10 +16,11 @@ from laboratory.places import NOTE, environment  # noqa: E402
 os.environ.update({**environment(), "LAB_SEED": "1"})
 
 from laboratory.serving import serving  # noqa: E402
+from laboratory.trust import trust  # noqa: E402
 from playwright.sync_api import sync_playwright  # noqa: E402
 
 # Of anything that a page is waited for; the machine may be busy, and rust-analyzer reads all crates first.
-WAIT_MS_MAX = 180_000
+WAIT_MS_MAX = 120_000
 ARGUMENTS = ["--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run", "--force-color-profile=srgb"]
 # Whatever a page asks for elsewhere is not found, as without a network.
 OFFLINE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
@@ -40,6 +41,7 @@ def lab(tmp_path_factory):
     """JupyterLab over a copy of the lessons: what a test types is nobody's work."""
     folder = tmp_path_factory.mktemp("note")
     shutil.copytree(NOTE, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".ipynb_checkpoints", ".virtual_documents"))
+    trust(folder)
     with serving("lab", folder) as (host, token):
         yield host, token, folder
 
@@ -86,8 +88,8 @@ def picture(page):
 
 
 def edited(folder, path, change):
-    """A notebook of the copy, changed before it is opened."""
-    file = folder / path
-    book = json.loads(file.read_text())
+    """A notebook as it is committed, put into the copy with a change before it is opened."""
+    file, book = folder / path, json.loads((NOTE / path).read_text())
     change(book)
     file.write_text(json.dumps(book))
+    trust(file.parent, file.name)

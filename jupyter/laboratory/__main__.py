@@ -7,6 +7,7 @@ import sys
 from .install import write_kernels
 from .places import HOME, NOTE, evcxr
 from .servers import write_servers
+from .trust import trust
 
 
 def options():
@@ -67,7 +68,9 @@ def up(port):
     """JupyterLab on loopback with a token; its URL is printed by the server."""
     if not evcxr().exists():
         print("lab: without the Rust kernel; `jupyter/lab doctor` says how to get it")
+    trust()
     argv = [sys.executable, "-m", "jupyterlab", "--ip=127.0.0.1", f"--port={port}", "--no-browser", f"--ServerApp.root_dir={NOTE}"]
+    argv.append("--LabApp.default_url=/lab/tree/00-start/python.ipynb")
     if os.geteuid() == 0:
         argv.append("--allow-root")
     os.execv(sys.executable, argv)

@@ -5,6 +5,7 @@ nothing of the system changes and no root is needed. The standard library only.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -32,9 +33,9 @@ def gopls():
 
 def mirror():
     """Where this system gets Debian's packages from."""
-    asked = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]
-    uris = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split()
-    found = next((uri for uri in uris if uri.rstrip("/").endswith("/debian")), None)
+    # Not `indextargets`: it knows only lists that were fetched, and an image has thrown them away.
+    asked = subprocess.run(["apt-get", "--print-uris", "update"], capture_output=True, text=True, check=True).stdout
+    found = next((uri for uri in re.findall(r"^'(\S+)/dists/", asked, re.M) if uri.endswith("/debian")), None)
     if found is None:
         raise NoGopls("apt knows no mirror of Debian")
     return found

@@ -12,6 +12,8 @@ from .places import CACHE, HOME
 ROOT = HOME.parent
 BASE, IMAGE = "localhost/lab-base", "localhost/ebpf-blockchain-lab"
 STORE = CACHE / "image"
+# The host's certificates: a network may have an authority of its own.
+ISOLATION = ("--isolation", "chroot", "--network", "host", "--volume", "/etc/ssl/certs:/etc/ssl/certs:ro")
 # What is executed inside, as uid 1000: every kernel, and the chain.
 LESSONS = ("crypto/01", "chain/01")
 
@@ -45,10 +47,8 @@ def build(base):
         buildah("add", "--quiet", container, archive, "/", stdout=subprocess.DEVNULL)
         buildah("commit", "--quiet", "--rm", container, BASE, stdout=subprocess.DEVNULL)
         archive.unlink()
-    # The host's certificates: a network may have an authority of its own.
-    options = ["--isolation", "chroot", "--network", "host", "--volume", "/etc/ssl/certs:/etc/ssl/certs:ro", "--format", "docker"]
     ignore = HOME / "docker" / "Dockerfile.dockerignore"
-    buildah("bud", *options, "--build-arg", f"BASE={base or BASE}", "--ignorefile", ignore, "-f", HOME / "docker" / "Dockerfile", "-t", IMAGE, ROOT)
+    buildah("bud", *ISOLATION, "--format", "docker", "--build-arg", f"BASE={base or BASE}", "--ignorefile", ignore, "-f", HOME / "docker" / "Dockerfile", "-t", IMAGE, ROOT)
 
 
 def try_it():
@@ -59,7 +59,7 @@ def try_it():
     container = buildah("from", IMAGE, capture_output=True, text=True).stdout.strip()
     try:
         for lesson in LESSONS:
-            buildah("run", "--isolation", "chroot", container, "--", "jupyter/lab", "test", "--lesson", lesson)
+            buildah("run", *ISOLATION, container, "--", "jupyter/lab", "test", "--lesson", lesson)
     finally:
         buildah("rm", container, stdout=subprocess.DEVNULL)
     say(f"{IMAGE} was built, and {', '.join(LESSONS)} ran in it as uid 1000")

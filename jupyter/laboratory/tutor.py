@@ -104,7 +104,9 @@ class Tutor:
 
     def hint(self):
         hints = self.failed.hints
-        said = f"The check of “{self.failed.name}” says: `{self.error.strip().splitlines()[0]}`\n\n" if self.error.strip() else ""
+        # A panic in Rust says first where, and only then what.
+        lines = [line for line in self.error.strip().splitlines() if not re.match(r"thread '.*' .*panicked at ", line)]
+        said = f"The check of “{self.failed.name}” says: `{lines[0].strip()}`\n\n" if lines else ""
         if self.step >= len(hints):
             return said + "There are no further hints: the solution is folded below the exercise. Read it, close it, write it yourself."
         title, text = hints[self.step]

@@ -58,6 +58,13 @@ def test_the_ladder_belongs_to_the_check_that_failed(tutor):
     tutor.saw(CHECK, None)
     assert "No check has failed yet" in tutor.asked("%%tutor")
     assert "Add." in tutor.asked("%%tutor sum")
+
+
+def test_a_panic_is_told_by_what_failed_and_not_by_where(tutor):
+    tutor = tutor()
+    tutor.saw(CHECK, "\nthread '<unnamed>' (20986) panicked at src/lib.rs:11:1:\nassertion `left == right` failed\n  left: (0, 1)")
+    said = tutor.asked("%%tutor").splitlines()[0]
+    assert "assertion `left == right` failed" in said and "panicked" not in said
     assert "no exercise “other”" in tutor.asked("%%tutor other")
 
 
