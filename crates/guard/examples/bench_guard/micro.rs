@@ -24,6 +24,7 @@ use std::{
     net::Ipv4Addr,
     os::fd::{AsFd, BorrowedFd},
     path::Path,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
 
 const PAIRS: usize = 11;
@@ -50,6 +51,25 @@ fn time(program: BorrowedFd<'_>, frame: &[u8]) -> f64 {
 /// Pairs of (numerator, denominator).
 fn pairs(numerator: BorrowedFd<'_>, denominator: BorrowedFd<'_>, frame: &[u8]) -> Vec<f64> {
     (0..PAIRS).map(|_| time(numerator, frame) / time(denominator, frame)).collect()
+}
+
+/// Runs something while a thread beside it sweeps more memory than the cache holds, as a node's database does.
+fn beside_a_sweep<T>(run: impl FnOnce() -> T) -> T {
+    const LINE: usize = 64;
+    const SWEPT: usize = 128 << 20;
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut memory = vec![0u8; SWEPT];
+            while !stop.load(Relaxed) {
+                memory.iter_mut().step_by(LINE).for_each(|byte| *byte = byte.wrapping_add(1));
+                std::hint::black_box(&mut memory);
+            }
+        });
+        let value = run();
+        stop.store(true, Relaxed);
+        value
+    })
 }
 
 /// As many bans as the tables hold, in the space that the spoofed sources come from.
@@ -144,6 +164,10 @@ fn usual_pipelines(report: &mut Report, ours: BorrowedFd<'_>, frame: &[u8]) -> a
     bench.deny(peers::prefixes(peers::LIST)).context("filling the deny list")?;
     report.add("lpm_first_over_pipeline_spoofed", "ratio", pairs(lpm.as_fd(), ours, frame));
     report.add("lru_first_over_pipeline_spoofed", "ratio", pairs(lru.as_fd(), ours, frame));
+    report.add("lpm_first_over_pipeline_swept", "ratio", beside_a_sweep(|| pairs(lpm.as_fd(), ours, frame)));
+    let (theirs, own) = beside_a_sweep(|| (0..PAIRS).map(|_| (time(lpm.as_fd(), frame), time(ours, frame))).unzip());
+    report.add("lpm_first_swept_ns", "ns", theirs);
+    report.add("spoofed_million_swept_ns", "ns", own);
     report.add("lpm_first_spoofed_ns", "ns", (0..PAIRS).map(|_| time(lpm.as_fd(), frame)).collect());
     report.add("lru_first_spoofed_ns", "ns", (0..PAIRS).map(|_| time(lru.as_fd(), frame)).collect());
     Ok(())
