@@ -72,7 +72,17 @@ pub const SEEDS: [&str; 12] = [
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
+    use proptest::{prelude::*, sample::Index};
+
+    /// A text with some bytes replaced, or inserted (true).
+    pub(super) fn bent(text: &str, bends: Vec<(Index, u8, bool)>) -> Vec<u8> {
+        let mut bytes = text.as_bytes().to_vec();
+        for (at, value, insert) in bends {
+            let at = at.index(bytes.len());
+            if insert { bytes.insert(at, value) } else { bytes[at] = value }
+        }
+        bytes
+    }
 
     #[test]
     fn hold_for_the_seeds() {
@@ -93,11 +103,7 @@ mod tests {
             bends in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), any::<bool>()), 0..5),
             word: u32,
         ) {
-            let mut bytes = seed.as_bytes().to_vec();
-            for (at, value, insert) in bends {
-                let at = at.index(bytes.len());
-                if insert { bytes.insert(at, value) } else { bytes[at] = value }
-            }
+            let bytes = bent(seed, bends);
             request(&bytes);
             let text = String::from_utf8_lossy(&bytes);
             prefix(&text);

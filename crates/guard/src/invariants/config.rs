@@ -19,14 +19,20 @@ pub fn config(text: &str) {
     }
 }
 
-/// Texts to begin with: the packaged file as it is, all that it leaves to defaults, and each of its paragraphs, for short texts bend better.
+const PACKAGED: &str = include_str!("../../../../packaging/guard.toml");
+
+/// Every key of the packaged file, those that it leaves to their defaults among them, without its comments.
+pub fn keys() -> String {
+    let named = PACKAGED.lines().map(|line| line.strip_prefix("#: ").unwrap_or(line));
+    named.filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join("\n")
+}
+
+/// Texts to begin with: the packaged file as it is, all its keys, and each of its paragraphs, for short texts bend better.
 pub fn seeds() -> Vec<String> {
-    let packaged = include_str!("../../../../packaging/guard.toml");
-    let named: Vec<&str> = packaged.lines().map(|line| line.strip_prefix("#: ").unwrap_or(line)).collect();
-    let keys = named.iter().copied().filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join("\n");
+    let keys = keys();
     let least = "interface = 'eth0'\nprotect = ['tcp/30303']\n";
     let paragraphs: Vec<String> = keys.split("\n\n").map(|paragraph| format!("{least}{paragraph}\n")).collect();
-    [packaged.to_string(), keys].into_iter().chain(paragraphs).collect()
+    [PACKAGED.to_string(), keys].into_iter().chain(paragraphs).collect()
 }
 
 #[cfg(test)]

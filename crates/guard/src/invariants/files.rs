@@ -104,6 +104,7 @@ pub fn ban_file(text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::invariants::tests::bent;
     use proptest::prelude::*;
     use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -124,11 +125,7 @@ mod tests {
             seed in prop::sample::select(&SEEDS[..]),
             bends in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), any::<bool>()), 0..8),
         ) {
-            let mut bytes = seed.as_bytes().to_vec();
-            for (at, value, insert) in bends {
-                let at = at.index(bytes.len());
-                if insert { bytes.insert(at, value) } else { bytes[at] = value }
-            }
+            let bytes = bent(seed, bends);
             list(&bytes);
             ban_file(&String::from_utf8_lossy(&bytes));
         }

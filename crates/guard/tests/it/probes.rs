@@ -230,14 +230,7 @@ fn a_killed_guards_probe_goes_on_and_is_taken_over() {
     let mut client = group.lab.outside.inside(|| TcpStream::connect((SERVER4, PORT)).unwrap());
     client.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
     let port = client.local_addr().unwrap().port();
-    let announce = Request::FlowAdd {
-        protocol: Protocol::Tcp,
-        address: ip(SUSPECT4),
-        port,
-        class: FlowKind::Known,
-        label: "peer".into(),
-        stake_ppm: None,
-    };
+    let announce = crate::support::flow_of(Protocol::Tcp, SUSPECT4, port, FlowKind::Known, "peer");
     guard.ask(&announce);
     guard.signal(nix::sys::signal::Signal::SIGKILL);
     exchange(&mut client);

@@ -2,7 +2,7 @@
 //!
 //! Shares refill while a test runs, so limits are checked against the time that has really passed.
 
-use crate::support::{Lab, Line, MARKER4, Running, Wire, flow, ip, segment};
+use crate::support::{Lab, Line, MARKER4, Running, Wire, flow, flow_of, segment};
 use guard::{
     ErrorCode, FlowKind, Protocol, Request, Response,
     protocol::{FlowInfo, RowInfo},
@@ -91,14 +91,7 @@ fn a_flood_spoofed_from_a_validators_very_flow_costs_that_validator_alone() {
     let test = "a_flood_spoofed_from_a_validators_very_flow_costs_that_validator_alone";
     let stakes = [500_000, 300_000, 200_000].map(Some);
     let Some(mut scene) = Scene::new(test, BUDGETS, &stakes) else { return };
-    let known = Request::FlowAdd {
-        protocol: Protocol::Tcp,
-        address: ip("203.0.113.9"),
-        port: 4000,
-        class: FlowKind::Known,
-        label: "stakeless".into(),
-        stake_ppm: None,
-    };
+    let known = flow_of(Protocol::Tcp, "203.0.113.9", 4000, FlowKind::Known, "stakeless");
     scene.guard.ask(&known);
     scene.send(address(1), 3_000);
     let first = scene.passed(1);

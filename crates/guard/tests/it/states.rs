@@ -3,9 +3,9 @@
 use crate::{
     egress::Group,
     probes::{Server, row},
-    support::{Lab, PATIENCE, PORT, Running, SERVER4, SUSPECT4, ip, until},
+    support::{Lab, PATIENCE, PORT, Running, SERVER4, SUSPECT4, flow_of, until},
 };
-use guard::{FlowKind, Protocol, Request, TcpState, TcpTruth};
+use guard::{FlowKind, Protocol, TcpState, TcpTruth};
 use std::{
     io::{Read, Write},
     net::{Shutdown, TcpStream},
@@ -92,14 +92,7 @@ fn connect(lab: &Lab) -> TcpStream {
 
 fn announce(guard: &Running, client: &TcpStream) {
     let port = client.local_addr().unwrap().port();
-    guard.ask(&Request::FlowAdd {
-        protocol: Protocol::Tcp,
-        address: ip(SUSPECT4),
-        port,
-        class: FlowKind::Known,
-        label: "peer".into(),
-        stake_ppm: None,
-    });
+    guard.ask(&flow_of(Protocol::Tcp, SUSPECT4, port, FlowKind::Known, "peer"));
 }
 
 #[test]

@@ -320,7 +320,11 @@ pub fn ban(address: &str, ttl_ms: u64, offence: types::Offence) -> Request {
 }
 
 pub fn flow(address: &str, port: u16, class: guard::FlowKind, label: &str) -> Request {
-    Request::FlowAdd { protocol: Protocol::Udp, address: ip(address), port, class, label: label.into(), stake_ppm: None }
+    flow_of(Protocol::Udp, address, port, class, label)
+}
+
+pub fn flow_of(protocol: Protocol, address: &str, port: u16, class: guard::FlowKind, label: &str) -> Request {
+    Request::FlowAdd { protocol, address: ip(address), port, class, label: label.into(), stake_ppm: None }
 }
 
 /// Tries until it happens; fails when patience ends.

@@ -108,17 +108,6 @@ fn a_mistake_is_told_with_file_line_and_key() {
     check(&format!("{LEAST}instance = 'a/b'\n"), "guard.toml: instance: ", &["no instance name"]);
 }
 
-/// The example with all that is commented out in it.
-fn whole() -> String {
-    let example = include_str!("../../../../../packaging/guard.toml");
-    example
-        .lines()
-        .map(|line| line.strip_prefix("#: ").unwrap_or(line))
-        .filter(|line| !line.starts_with('#'))
-        .collect::<Vec<_>>()
-        .join("\n")
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
@@ -127,7 +116,7 @@ proptest! {
     fn a_bent_file_is_read_or_refused_by_name(
         bends in prop::collection::vec((any::<prop::sample::Index>(), "[ -~\n]", any::<bool>()), 1..6),
     ) {
-        let mut text = whole();
+        let mut text = crate::invariants::config::keys();
         for (at, piece, insert) in bends {
             let at = text.floor_char_boundary(at.index(text.len()));
             let end = if insert { at } else { text.ceil_char_boundary(at + 1).min(text.len()) };
