@@ -68,6 +68,7 @@ def sampled(tally):
         check_committed(result, candidate.lesson, tally)
         verdict = "FAILED" if result.failures else "ok    "
         print(f"{verdict}  {candidate.name}: {result.checks} checks", flush=True)
+        record.pop(candidate.name, None)
         if not result.failures:
             record[candidate.name] = {"digest": candidate.digest, "day": datetime.date.today().isoformat()}
     agreement(results, tally)

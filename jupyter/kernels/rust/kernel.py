@@ -1,8 +1,9 @@
-"""Jupyter kernel for Rust: evcxr, with two things of ours around it.
+"""Jupyter kernel for Rust: evcxr, with three things of ours around it.
 
 - `%%tutor`, as in all kernels.
 - The last lines of a cell are that cell's. evcxr forwards what a cell prints beside its replies, and may send the end of it after it has said that the cell
   is done. So each cell is followed by a mark on both streams, and whatever stands before the mark is shown under the cell.
+- A cache of compiled crates that no other evcxr writes to at the same time (`slots.py`).
 """
 
 import asyncio
@@ -22,7 +23,8 @@ from jupyter_client.asynchronous import AsyncKernelClient
 from jupyter_client.connect import write_connection_file
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+from slots import cache_home, claim  # noqa: E402
 from tutored import Tutored  # noqa: E402
 
 MARK = "\x02end of cell\x03"
@@ -66,7 +68,12 @@ class RustKernel(Tutored, Kernel):
     def spawn(path):
         # What evcxr itself says (crates being compiled) is no cell's output; what cells print comes by messages.
         nowhere = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        return subprocess.Popen([os.environ["LAB_EVCXR"], "--control_file", path], preexec_fn=die_with_parent, **nowhere)
+        folder, lock = claim(cache_home())
+        env = {**os.environ, "XDG_CACHE_HOME": str(folder)}
+        try:
+            return subprocess.Popen([os.environ["LAB_EVCXR"], "--control_file", path], env=env, pass_fds=[lock], preexec_fn=die_with_parent, **nowhere)
+        finally:
+            os.close(lock)  # evcxr has its own copy.
 
     async def inner(self):
         if self.client is None:
