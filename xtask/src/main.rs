@@ -48,7 +48,9 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
-/// The root of the tree: where this crate's folder lies.
+/// The root of the tree: where this crate's folder lies. Cargo says so when it runs this program; where it was compiled
+/// says nothing, since clones may share a target folder.
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).unwrap_or_default()
+    let own = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    own.as_deref().and_then(Path::parent).map(Path::to_path_buf).unwrap_or_default()
 }
