@@ -2,7 +2,8 @@
 //!
 //! Every subject (address) has a score per offence. A report adds the offence's points times its weight; points halve every
 //! `half_life_ms`. At the threshold the action is a ban, and each further ban of the same address lasts `escalation` times as
-//! long, up to a maximum, until the address has been quiet for `forgive_ms`.
+//! long, up to a maximum, until the address has been quiet for `forgive_ms` after its last report and the end of its last ban: who is
+//! banned can't be reported, which is no merit.
 //!
 //! A validator is never banned: its connection is closed. Neither is an address that other admitted peers share (NAT): there the
 //! guilty peer is closed and limited for as long as the ban would have lasted. Only offences whose bytes the peer has authenticated may be reported here: a spoofed source gets nobody banned.
@@ -64,6 +65,20 @@ struct Record {
     at_ms: u64,
     /// Bans and limits so far.
     bans: u32,
+    /// End of the last of them, ms.
+    until_ms: u64,
+}
+
+impl Record {
+    /// A first report.
+    fn new(now_ms: u64) -> Record {
+        Record { at_ms: now_ms, ..Record::default() }
+    }
+
+    /// Since when it could have offended and has not, ms.
+    fn quiet_since(&self) -> u64 {
+        self.at_ms.max(self.until_ms)
+    }
 }
 
 /// Scores of all subjects.
@@ -71,7 +86,7 @@ struct Record {
 pub struct Policy {
     config: PolicyConfig,
     subjects: BTreeMap<IpAddr, Record>,
-    /// The same subjects by the time of their last report: who is forgotten first.
+    /// The same subjects by the time since which they are quiet: who is forgotten first.
     by_age: BTreeSet<(u64, IpAddr)>,
 }
 
@@ -113,6 +128,7 @@ impl Policy {
                 } else {
                     let ttl_ms = self.ttl(rule.ttl_ms, record.bans);
                     record.bans = record.bans.saturating_add(1);
+                    record.until_ms = now_ms.saturating_add(ttl_ms);
                     match subject.shared_by_others {
                         true => Action::Limit { ttl_ms, offence },
                         false => Action::Ban { address, ttl_ms, offence },
@@ -132,14 +148,14 @@ impl Policy {
 
     /// Takes a subject's record out, decayed to `now_ms`.
     fn take(&mut self, address: IpAddr, now_ms: u64) -> Record {
-        let Some(mut record) = self.subjects.remove(&address) else { return Record { at_ms: now_ms, ..Record::default() } };
-        self.by_age.remove(&(record.at_ms, address));
-        let quiet = now_ms.saturating_sub(record.at_ms);
-        if quiet >= self.config.forgive_ms {
-            return Record { at_ms: now_ms, ..Record::default() };
+        let Some(mut record) = self.subjects.remove(&address) else { return Record::new(now_ms) };
+        self.by_age.remove(&(record.quiet_since(), address));
+        if now_ms.saturating_sub(record.quiet_since()) >= self.config.forgive_ms {
+            return Record::new(now_ms);
         }
+        let elapsed = now_ms.saturating_sub(record.at_ms);
         for (score, rule) in record.score.iter_mut().zip(&self.config.rules) {
-            *score = decay(*score, quiet, rule.half_life_ms);
+            *score = decay(*score, elapsed, rule.half_life_ms);
         }
         record.at_ms = record.at_ms.max(now_ms);
         record
@@ -151,7 +167,7 @@ impl Policy {
             let Some((_, quietest)) = self.by_age.pop_first() else { break };
             self.subjects.remove(&quietest);
         }
-        self.by_age.insert((record.at_ms, address));
+        self.by_age.insert((record.quiet_since(), address));
         self.subjects.insert(address, record);
     }
 }
@@ -193,14 +209,18 @@ mod tests {
 
     #[test]
     fn one_bad_signature_bans_for_a_minute_and_repeats_last_longer() {
-        let mut policy = Policy::new(PolicyConfig::default());
-        let mut bans = Vec::new();
-        for k in 0..8 {
-            bans.extend(ban_of(policy.report(k * 1000, subject(1), Offence::BadSignature, 1)));
+        let config = PolicyConfig::default();
+        let forgive = config.forgive_ms;
+        let mut policy = Policy::new(config);
+        // Nobody can offend while banned: each report comes when the last ban has ended, here as late as is not forgiven.
+        let (mut now, mut bans) = (0, Vec::new());
+        for _ in 0..9 {
+            let ttl = ban_of(policy.report(now, subject(1), Offence::BadSignature, 1)).unwrap();
+            bans.push(ttl);
+            now += ttl + forgive - 1;
         }
-        assert_eq!(bans, [60_000, 120_000, 240_000, 480_000, 960_000, 1_920_000, 3_600_000, 3_600_000]);
-        let after = 7000 + PolicyConfig::default().forgive_ms;
-        assert_eq!(ban_of(policy.report(after, subject(1), Offence::BadSignature, 1)), Some(60_000));
+        assert_eq!(bans, [60_000, 120_000, 240_000, 480_000, 960_000, 1_920_000, 3_600_000, 3_600_000, 3_600_000]);
+        assert_eq!(ban_of(policy.report(now + 1, subject(1), Offence::BadSignature, 1)), Some(60_000));
     }
 
     #[test]
