@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use guard::{Client, ClientError};
 use serde::Serialize;
 
 /// How a finding stands.
@@ -49,11 +50,11 @@ impl Finding {
     }
 }
 
-/// Looks at everything. Takes about a second, most of it syncing a file in `data_dir`.
-pub fn examine(data_dir: &Path) -> Vec<Finding> {
+/// Looks at everything, the guard that listens at `guard_socket` among it. Takes about a second, most of it syncing a file in `data_dir`.
+pub fn examine(data_dir: &Path, guard_socket: &Path) -> Vec<Finding> {
     let mut findings = vec![kernel(), btf()];
     findings.extend(interfaces());
-    findings.extend([capabilities(), cgroup2(), bpffs(), tracepoints(), disk(data_dir), clock()]);
+    findings.extend([capabilities(), guard(guard_socket), cgroup2(), bpffs(), tracepoints(), disk(data_dir), clock()]);
     findings
 }
 
@@ -198,6 +199,49 @@ fn capabilities() -> Finding {
     Finding::new("capabilities", Health::Degraded, detail, fix)
 }
 
+/// The running guard, by its own words: they tell TCX, too, which an interface does not show.
+fn guard(socket: &Path) -> Finding {
+    let asked = Client::connect(socket).and_then(|mut client| client.stats(false));
+    match asked {
+        Ok(stats) => filter(&stats.mode, &stats.xdp_mode, &stats.interface),
+        Err(ClientError::Connect { path, source }) if source.kind() == std::io::ErrorKind::PermissionDenied => {
+            let fix = "ebpf-guard run --allow-uid \"$(id -u)\" (allow_uid in guard.toml)";
+            Finding::new("guard", Health::Degraded, format!("{path} is not ours to read"), fix)
+        }
+        Err(ClientError::Connect { path, source }) => {
+            let detail = format!("no guard at {path} ({source}): no packet is filtered unless an earlier one left its filter");
+            Finding::new("guard", Health::Missing, detail, "systemctl enable --now ebpf-guard (docs/guide/guard-alone.md)")
+        }
+        Err(error) => {
+            let fix = "install ebpf-guard and ebpf-node of the same release, and restart both";
+            Finding::new("guard", Health::Degraded, format!("a guard is there, but does not answer as it should: {error}"), fix)
+        }
+    }
+}
+
+fn filter(mode: &str, way: &str, interface: &str) -> Finding {
+    let detail = format!("{mode}, {way} on {interface}");
+    match (mode, way) {
+        (_, "none") => Finding::new(
+            "guard",
+            Health::Missing,
+            format!("{detail}: the interface takes no program"),
+            "protect another interface (interface in guard.toml); the guard's log says what the kernel refused",
+        ),
+        ("enforce", "native") => Finding::new("guard", Health::Ok, detail, ""),
+        ("enforce", _) => {
+            let fix = "see the interface's line above; once native XDP is to be had: ebpf-guard detach, and start the guard again";
+            Finding::new("guard", Health::Degraded, format!("{detail}: dropped later, at a higher cost"), fix)
+        }
+        _ => Finding::new(
+            "guard",
+            Health::Degraded,
+            format!("{detail}: nothing is dropped"),
+            "ebpf-guard enforce --for 60s, and, if all went well, ebpf-guard confirm",
+        ),
+    }
+}
+
 fn mounted(kind: &str) -> Option<String> {
     let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
     mounts.lines().find_map(|line| {
@@ -318,8 +362,8 @@ mod tests {
     #[test]
     fn every_finding_that_is_not_ok_has_a_fix() {
         let home = tempfile::tempdir().unwrap();
-        let findings = examine(home.path());
-        for name in ["kernel", "btf", "capabilities", "cgroup2", "bpffs", "tracepoints", "disk", "clock"] {
+        let findings = examine(home.path(), &home.path().join("no.sock"));
+        for name in ["kernel", "btf", "capabilities", "guard", "cgroup2", "bpffs", "tracepoints", "disk", "clock"] {
             assert!(findings.iter().any(|f| f.name == name), "{name}");
         }
         assert!(findings.iter().any(|f| f.name == "xdp lo"));
@@ -327,6 +371,24 @@ mod tests {
             assert_eq!(finding.health == Health::Ok, finding.fix.is_empty(), "{finding:?}");
         }
         assert!(fs::read_dir(home.path()).unwrap().next().is_none(), "the probe file is gone");
+    }
+
+    #[test]
+    fn a_guard_is_ok_if_it_drops_in_native_xdp() {
+        let missing = guard(Path::new("/nonexistent/guard.sock"));
+        assert!(missing.health == Health::Missing && missing.detail.contains("no guard at /nonexistent/guard.sock"), "{missing:?}");
+        for (mode, way, health) in [
+            ("enforce", "native", Health::Ok),
+            ("enforce", "generic", Health::Degraded),
+            ("enforce", "tcx", Health::Degraded),
+            ("shadow", "native", Health::Degraded),
+            ("off", "native", Health::Degraded),
+            ("enforce", "none", Health::Missing),
+        ] {
+            let found = filter(mode, way, "eth0");
+            assert_eq!((found.health, found.fix.is_empty()), (health, health == Health::Ok), "{found:?}");
+            assert!(found.detail.starts_with(&format!("{mode}, {way} on eth0")), "{found:?}");
+        }
     }
 
     #[test]

@@ -77,6 +77,9 @@ enum Command {
         /// The data directory whose disk is measured.
         #[arg(long, default_value = ".")]
         data_dir: PathBuf,
+        /// The guard's socket, as `[guard] socket` in node.toml.
+        #[arg(long, default_value = "/run/ebpf-guard/guard.sock")]
+        guard_socket: PathBuf,
         /// JSON instead of lines.
         #[arg(long)]
         json: bool,
@@ -102,8 +105,8 @@ impl Cli {
             Command::Tx { command } => command.run(),
             Command::Status { api, json } => status::run(&api, json),
             Command::Peers { api, json } => peers::run(&api, json),
-            Command::Doctor { data_dir, json } => {
-                let findings = doctor::examine(&data_dir);
+            Command::Doctor { data_dir, guard_socket, json } => {
+                let findings = doctor::examine(&data_dir, &guard_socket);
                 if json {
                     println!("{}", serde_json::to_string_pretty(&findings)?);
                 } else {
