@@ -3,12 +3,13 @@
 use crate::support::{INTERFACE, Lab, PATIENCE, Running, SUSPECT4, until};
 use nix::{
     fcntl::OFlag,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
     pty::{self, Winsize},
     sys::{signal::Signal, termios},
 };
 use std::{
     fs::File,
-    io::{Read, Write},
+    io::{PipeReader, PipeWriter, Read, Write},
     num::NonZeroU16,
     os::{
         fd::{AsFd, AsRawFd},
@@ -69,11 +70,40 @@ struct Terminal {
     line: File,
     screen: Arc<Mutex<vt100::Parser>>,
     reader: Option<JoinHandle<()>>,
+    /// Closed, it ends the reader.
+    stop: Option<PipeWriter>,
     before: Settings,
+}
+
+/// Shows what is written, until the last program has closed the other end, or `stop` is closed.
+fn show(mut output: File, stop: PipeReader, screen: &Mutex<vt100::Parser>) {
+    let mut buffer = [0; 4096];
+    loop {
+        let mut ready = [PollFd::new(output.as_fd(), PollFlags::POLLIN), PollFd::new(stop.as_fd(), PollFlags::empty())];
+        poll(&mut ready, PollTimeout::NONE).unwrap();
+        if ready[1].any().unwrap() {
+            return;
+        }
+        match output.read(&mut buffer) {
+            Ok(length @ 1..) => screen.lock().unwrap().process(&buffer[..length]),
+            _ => return,
+        }
+    }
+}
+
+/// Whether the terminal is its program's controlling one: only then its end is told by a signal, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Controlling,
+    Other,
 }
 
 impl Terminal {
     fn start(lab: &Lab, size: Size) -> Terminal {
+        Terminal::start_as(lab, size, Role::Controlling)
+    }
+
+    fn start_as(lab: &Lab, size: Size, role: Role) -> Terminal {
         let (keys, line) = pair(size);
         let before = settings(&line);
         let mut command = Command::new(env!("CARGO_BIN_EXE_ebpf-guard"));
@@ -84,22 +114,17 @@ impl Terminal {
         // SAFETY: both calls are async-signal-safe.
         unsafe {
             command.pre_exec(move || {
-                let failed = libc::setsid() < 0 || libc::ioctl(descriptor, libc::TIOCSCTTY, 0) < 0;
+                let failed = libc::setsid() < 0 || (role == Role::Controlling && libc::ioctl(descriptor, libc::TIOCSCTTY, 0) < 0);
                 if failed { Err(std::io::Error::last_os_error()) } else { Ok(()) }
             });
         }
         let child = command.spawn().unwrap();
         let (rows, columns) = grid(size);
         let screen = Arc::new(Mutex::new(vt100::Parser::new(rows, columns, 0)));
-        let (mut output, shown) = (keys.try_clone().unwrap(), screen.clone());
-        let reader = std::thread::spawn(move || {
-            let mut buffer = [0; 4096];
-            // It ends when the last program has closed the other end.
-            while let Ok(length @ 1..) = output.read(&mut buffer) {
-                shown.lock().unwrap().process(&buffer[..length]);
-            }
-        });
-        Terminal { child, keys, line, screen, reader: Some(reader), before }
+        let (output, shown) = (keys.try_clone().unwrap(), screen.clone());
+        let (stopped, stop) = std::io::pipe().unwrap();
+        let reader = std::thread::spawn(move || show(output, stopped, &shown));
+        Terminal { child, keys, line, screen, reader: Some(reader), stop: Some(stop), before }
     }
 
     fn press(&mut self, keys: &[u8]) {
@@ -143,6 +168,15 @@ impl Terminal {
         self.reader.take().unwrap().join().unwrap();
         assert!(!self.on_its_own_screen(), "the shell's screen is back");
         assert!(!self.screen.lock().unwrap().screen().hide_cursor(), "so is the cursor");
+    }
+
+    /// Closes our end, as a broken connection does: the program must end, with nobody to tell.
+    fn hang_up(mut self) {
+        self.line = File::open("/dev/null").unwrap();
+        self.keys = File::open("/dev/null").unwrap();
+        drop(self.stop.take());
+        self.reader.take().unwrap().join().unwrap();
+        until("its end", || self.child.try_wait().unwrap());
     }
 }
 
@@ -214,6 +248,15 @@ fn control_c_and_signals_give_the_terminal_back() {
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(terminal.child.id() as i32), signal).unwrap();
         terminal.ends();
     }
+}
+
+#[test]
+fn a_terminal_that_hangs_up_ends_it() {
+    let Some((lab, _guard, terminal)) = scene("a_terminal_that_hangs_up_ends_it", SMALL) else { return };
+    terminal.hang_up();
+    let terminal = Terminal::start_as(&lab, SMALL, Role::Other);
+    terminal.shows("the head", |text| text.contains("ENFORCE"));
+    terminal.hang_up();
 }
 
 #[test]

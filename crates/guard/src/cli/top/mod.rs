@@ -14,16 +14,25 @@ use guard::{
     kernel::clock::unix_ms,
     protocol::{BanInfo, EventInfo, Stats},
 };
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use ratatui::{
     Terminal,
     backend::TestBackend,
-    crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers},
+    crossterm::{
+        cursor,
+        event::{self, Event, KeyCode, KeyEventKind, KeyModifiers},
+        execute,
+    },
 };
 use state::{Key, State};
 use std::{
     io::IsTerminal,
+    os::fd::AsFd,
     path::{Path, PathBuf},
-    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    sync::{
+        Mutex, PoisonError,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
     time::{Duration, Instant},
 };
 
@@ -67,11 +76,15 @@ impl Top {
         let mut client = Client::connect(&self.reach.socket)?;
         let mut state = State::default();
         sample(&mut client, &mut state)?;
-        // A signal ends the loop, and the loop's end gives the terminal back; a killed program would leave it as no shell can use it.
+        // A killed program would leave the terminal as no shell can use it.
         let signals = run::block_signals()?;
         let events = follow(&self.reach.socket);
         let mut screen = ratatui::try_init().context("taking the terminal over")?;
-        let result = live(&mut screen, &mut state, Some(client), &events, &signals, &self.reach.socket);
+        let watching = std::thread::Builder::new().name("top-end".into()).spawn(move || end_with(&signals));
+        let result = match watching {
+            Ok(_) => live(&mut screen, &mut state, Some(client), &events, &self.reach.socket),
+            Err(error) => Err(error).context("watching for signals"),
+        };
         ratatui::restore();
         result
     }
@@ -95,17 +108,41 @@ impl Top {
     }
 }
 
+/// Held while a frame is written. Who ends the program takes it and keeps it: nothing is drawn on the shell's screen.
+static DRAWING: Mutex<()> = Mutex::new(());
+
+fn draw(screen: &mut ratatui::DefaultTerminal, state: &State) -> std::io::Result<()> {
+    let _drawing = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
+    screen.draw(|frame| view::draw(frame, state)).map(drop)
+}
+
+/// Ends the program once a signal has come or the terminal is gone. A thread of its own: waiting for the keys of a terminal that hung up
+/// never ends.
+fn end_with(signals: &run::Signals) {
+    while signals.arrived(KEY_EVERY).is_none() && !hung_up() {}
+    let _drawing = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
+    // Of a terminal that is gone there is nothing to give back.
+    let _ = ratatui::try_restore().and_then(|()| execute!(std::io::stdout(), cursor::Show));
+    std::process::exit(0);
+}
+
+fn hung_up() -> bool {
+    let output = std::io::stdout();
+    let mut terminal = [PollFd::new(output.as_fd(), PollFlags::empty())];
+    let gone = PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL;
+    poll(&mut terminal, PollTimeout::ZERO).is_ok() && terminal[0].revents().is_some_and(|events| events.intersects(gone))
+}
+
 fn live(
     screen: &mut ratatui::DefaultTerminal,
     state: &mut State,
     mut client: Option<Client>,
     events: &Receiver<EventInfo>,
-    signals: &run::Signals,
     socket: &Path,
 ) -> anyhow::Result<()> {
     let mut sampled = Instant::now();
     loop {
-        screen.draw(|frame| view::draw(frame, state))?;
+        draw(screen, state)?;
         let deadline = Instant::now() + KEY_EVERY;
         while event::poll(deadline.saturating_duration_since(Instant::now()))? {
             if let Event::Key(pressed) = event::read()?
@@ -119,10 +156,7 @@ fn live(
                     None => {}
                 }
             }
-            screen.draw(|frame| view::draw(frame, state))?;
-        }
-        if signals.arrived(Duration::ZERO).is_some() {
-            return Ok(());
+            draw(screen, state)?;
         }
         events.try_iter().for_each(|event| state.event(&event));
         if sampled.elapsed() >= SAMPLE_EVERY {
