@@ -163,7 +163,7 @@ pub fn way(index: u32, link: Option<BorrowedFd<'_>>) -> &'static str {
 
 /// Attaches the filter to `interface` with its link pinned as `directory/link`. A link that an earlier guard of this instance left
 /// (in `directory`, or in one of another layout) is taken over, its program swapped, without one packet unfiltered. `present` is
-/// what [`present`] said while names could still be read.
+/// what [`present`] said while names could still be read. [`check`] comes first.
 pub fn attach(
     object: &mut Loaded,
     interface: &str,
@@ -173,34 +173,62 @@ pub fn attach(
     present: Option<&(u32, String)>,
 ) -> Result<Attached, AttachError> {
     let index = ifindex(interface)?;
-    let hardware = netlink::xdp_state(index).map_err(failed("reading the interface"))?.hardware;
-    if !ETHERNET.contains(&hardware) {
-        return Err(AttachError::NotEthernet { interface: interface.to_string(), hardware });
-    }
     let pin = directory.join("link");
-    for candidate in std::iter::once(directory).chain(older.iter().map(PathBuf::as_path)) {
-        let left = candidate.join("link");
-        if !left.exists() {
-            continue;
+    for left in pins(directory, older) {
+        let link = open(&left)?;
+        if let Some(hook) = ours(link.as_fd(), index)? {
+            adopt(object, hook, link.as_fd(), &left, &pin)?;
+            return Ok(Attached { link: Some(link), hook: Some(hook), adopted: true });
         }
-        let link = sys::open_pin(&left, 0).map_err(failed(format!("opening {}", left.display())))?;
-        let Some(hook) = ours(link.as_fd(), index)? else {
-            // The link's interface is gone or another one: it has no business there any more.
-            bpffs::remove_link(&left).map_err(failed("removing a stale link"))?;
-            continue;
-        };
-        let has = way(index, Some(link.as_fd()));
-        if preference != Preference::Auto && preference.as_str() != has {
-            return Err(AttachError::Elsewhere { interface: interface.to_string(), has, wanted: preference.as_str() });
-        }
-        adopt(object, hook, link.as_fd(), &left, &pin)?;
-        return Ok(Attached { link: Some(link), hook: Some(hook), adopted: true });
+        // The link's interface is gone or another one: it has no business there any more.
+        bpffs::remove_link(&left).map_err(failed("removing a stale link"))?;
     }
     let Some((link, hook)) = create(object, interface, index, preference, present)? else {
         return Ok(Attached { link: None, hook: None, adopted: false });
     };
     sys::pin(link.as_fd(), &pin).map_err(failed("pinning the link"))?;
     Ok(Attached { link: Some(link), hook: Some(hook), adopted: false })
+}
+
+/// Whether [`attach`] would be refused for what is on the interface already. Changes nothing: a guard that is refused leaves the one that is there
+/// as it was.
+pub fn check(
+    interface: &str,
+    preference: Preference,
+    directory: &Path,
+    older: &[PathBuf],
+    present: Option<&(u32, String)>,
+) -> Result<(), AttachError> {
+    let index = ifindex(interface)?;
+    let state = netlink::xdp_state(index).map_err(failed("reading the interface"))?;
+    if !ETHERNET.contains(&state.hardware) {
+        return Err(AttachError::NotEthernet { interface: interface.to_string(), hardware: state.hardware });
+    }
+    for left in pins(directory, older) {
+        let link = open(&left)?;
+        if ours(link.as_fd(), index)?.is_none() {
+            continue;
+        }
+        let has = way(index, Some(link.as_fd()));
+        if preference != Preference::Auto && preference.as_str() != has {
+            return Err(AttachError::Elsewhere { interface: interface.to_string(), has, wanted: preference.as_str() });
+        }
+        return Ok(());
+    }
+    if preference != Preference::Tcx && state.mode.is_some() {
+        return Err(foreign(interface, state, present));
+    }
+    Ok(())
+}
+
+/// Pins of links that guards of this instance left, of this layout or another.
+fn pins(directory: &Path, older: &[PathBuf]) -> Vec<PathBuf> {
+    let directories = std::iter::once(directory).chain(older.iter().map(PathBuf::as_path));
+    directories.map(|directory| directory.join("link")).filter(|pin| pin.exists()).collect()
+}
+
+fn open(pin: &Path) -> Result<OwnedFd, AttachError> {
+    sys::open_pin(pin, 0).map_err(failed(format!("opening {}", pin.display())))
 }
 
 /// The hook of a pinned link, if it is one that filters this interface in this namespace.

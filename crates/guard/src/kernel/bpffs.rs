@@ -111,12 +111,16 @@ pub fn remove(directory: &Path) -> io::Result<()> {
 pub fn forget_maps(directory: &Path) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
-        let name = entry.file_name();
-        if !name.as_encoded_bytes().starts_with(b"link") && name != super::syn_proxy::PIN {
+        if !outlives_maps(&entry.file_name()) {
             fs::remove_file(entry.path())?;
         }
     }
     Ok(())
+}
+
+/// Whether a pin of this name is no map's: a link, or what a switch of the system's was.
+pub fn outlives_maps(name: &std::ffi::OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b"link") || name == super::syn_proxy::PIN
 }
 
 /// Unmounts a bpf file system that [`ensure`] mounted at `root`, once no instance has pins there. The system's own stays.

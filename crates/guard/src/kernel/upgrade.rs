@@ -52,28 +52,25 @@ pub struct Upgrade {
     from: PathBuf,
     /// Versions of its rows, by map.
     versions: BTreeMap<&'static str, u32>,
-    /// Its rows are in our maps already: an earlier start was interrupted behind that point.
-    filled: bool,
 }
 
 impl Upgrade {
     /// What there is to take over: the one among `older` that filters, else the last. `None` if there is none.
-    ///
-    /// Maps in `directory` that no link belongs to are of a start that was interrupted before they were complete: they are forgotten.
-    pub fn find(directory: &Path, older: &[PathBuf]) -> io::Result<Option<Upgrade>> {
-        let linked = |directory: &Path| directory.join("link").exists();
-        let Some(from) = older.iter().find(|older| linked(older)).or(older.last()).cloned() else { return Ok(None) };
-        let filled = linked(directory);
-        if !filled {
-            bpffs::forget_maps(directory)?;
-        }
+    pub fn find(older: &[PathBuf]) -> Option<Upgrade> {
+        let linked = |directory: &PathBuf| directory.join("link").exists();
+        let from = older.iter().find(|older| linked(older)).or(older.last())?.clone();
         let versions = versions(&from);
-        Ok(Some(Upgrade { from, versions, filled }))
+        Some(Upgrade { from, versions })
     }
 
-    /// Whether an earlier start has copied everything already.
-    pub fn filled(&self) -> bool {
-        self.filled
+    /// The start has failed: links, and what a switch of the system's was, lie where they lay before.
+    pub fn give_back(&self, directory: &Path) {
+        let entries = fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
+        for entry in entries.filter(|entry| bpffs::outlives_maps(&entry.file_name())) {
+            if let Err(error) = fs::rename(entry.path(), self.from.join(entry.file_name())) {
+                tracing::warn!(pin = %entry.path().display(), %error, "not given back to the other layout");
+            }
+        }
     }
 
     /// Copies what is understood into the new maps of `directory`, counters as they are by now, and says what was not.
@@ -106,39 +103,58 @@ impl Upgrade {
         if let Err(error) = sys::wait_for_programs() {
             tracing::warn!(%error, "the old program may still run: the counts of its last packets may be missing");
         }
-        for rows in ROWS.iter().filter(|rows| matches!(rows.kind, Kind::Columns(_))) {
-            // What can't be copied was said when the tables were filled.
-            let _ = self.copy(rows, directory);
+        for rows in &ROWS {
+            // What does not fit was said when the tables were filled.
+            if let (Kind::Columns(count), Ok(pair)) = (rows.kind, self.pair(rows, directory)) {
+                pair.columns(rows, count).map_err(|reason| io::Error::other(format!("{}: {reason}", rows.map)))?;
+            }
         }
         Ok(())
     }
 
     /// Takes over one map. How many rows there were.
     fn copy(&self, rows: &Rows, directory: &Path) -> Result<u64, Reason> {
-        match self.versions.get(rows.map) {
-            Some(version) if *version != rows.version => {
-                return Err(format!("its rows are of version {version}, known is {}", rows.version));
-            }
-            _ => {}
-        }
         if rows.kind == Kind::Lists {
+            self.known(rows)?;
             return self.lists(directory);
         }
+        let pair = self.pair(rows, directory)?;
+        match rows.kind {
+            Kind::Entries => pair.entries(usize::MAX),
+            Kind::Words => pair.entries(bytes(&pair.new)?.shape().entries as usize),
+            Kind::Array(count) => pair.entries(count as usize),
+            Kind::Columns(count) => pair.columns(rows, count),
+            Kind::Lists => Ok(0),
+        }
+    }
+
+    /// Whether rows of their version are known.
+    fn known(&self, rows: &Rows) -> Result<(), Reason> {
+        match self.versions.get(rows.map) {
+            Some(version) if *version != rows.version => {
+                Err(format!("its rows are of version {version}, known is {}", rows.version))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// An old map and ours, if rows of the one fit into the other.
+    fn pair(&self, rows: &Rows, directory: &Path) -> Result<Pair, Reason> {
+        self.known(rows)?;
         let (old, new) = (open(&self.from, rows.map)?, open(directory, rows.map)?);
-        let (old, new) = (bytes(&old)?, bytes(&new)?);
-        let (was, is) = (old.shape(), new.shape());
+        let (was, is) = (bytes(&old)?.shape(), bytes(&new)?.shape());
         if (was.kind, was.key, was.value) != (is.kind, rows.key, rows.value) {
             let shape = |kind, key, value| format!("kind {kind}, keys of {key} bytes, values of {value}");
             let (was, wanted) = (shape(was.kind, was.key, was.value), shape(is.kind, rows.key, rows.value));
             return Err(format!("it is of {was}; known is {wanted}"));
         }
         match rows.kind {
-            Kind::Entries => entries(&old, &new, usize::MAX),
-            Kind::Words => entries(&old, &new, is.entries as usize),
             Kind::Array(count) if was.entries != count => Err(format!("it has {} rows, known are {count}", was.entries)),
-            Kind::Array(count) => entries(&old, &new, count as usize),
-            Kind::Columns(count) => columns(&old, &new, rows, count),
-            Kind::Lists => Ok(0),
+            // Ours has a column more than there are CPUs. So may the old one, or it has none of what was carried over.
+            Kind::Columns(count) if ![is.entries, is.entries - count].contains(&was.entries) => {
+                Err(format!("it has {} cells; known are {}, or {count} less", was.entries, is.entries))
+            }
+            _ => Ok(Pair { old, new }),
         }
     }
 
@@ -210,41 +226,45 @@ fn bytes(map: &OwnedFd) -> Result<Bytes<'_>, Reason> {
     Bytes::new(map.as_fd()).map_err(told)
 }
 
-/// Copies entries, at most so many.
-fn entries(old: &Bytes<'_>, new: &Bytes<'_>, max: usize) -> Result<u64, Reason> {
-    let mut key = old.next(None).map_err(told)?;
-    let mut copied = 0;
-    while let Some(present) = key.filter(|_| copied < max) {
-        if let Some(value) = old.get(&present).map_err(told)? {
-            new.set(&present, &value).map_err(|error| format!("{copied} rows, then: {error}"))?;
-            copied += 1;
-        }
-        key = old.next(Some(&present)).map_err(told)?;
-    }
-    Ok(copied as u64)
+/// An old map and ours; rows of the one fit into the other.
+struct Pair {
+    old: OwnedFd,
+    new: OwnedFd,
 }
 
-/// Sums the columns of each row into the new map's last one.
-fn columns(old: &Bytes<'_>, new: &Bytes<'_>, rows: &Rows, count: u32) -> Result<u64, Reason> {
-    let (had, has) = (old.shape().entries, new.shape().entries);
-    // Ours has a column more than there are CPUs. So may the old one, or it has none of what was carried over.
-    let columns = has / count;
-    let Some(had) = [columns, columns - 1].into_iter().find(|columns| columns * count == had) else {
-        return Err(format!("it has {had} cells; known are {has}, or {count} less"));
-    };
-    let has = columns;
-    let mut summed = 0;
-    for row in 0..count {
-        let cell = |column: u32| old.get(&(row * had + column).to_ne_bytes()).map_err(told);
-        let cells: Vec<Vec<u8>> = (0..had).filter_map(|column| cell(column).transpose()).collect::<Result<_, Reason>>()?;
-        let sum = sum(rows, &cells);
-        if sum.iter().any(|word| *word != 0) {
-            let value: Vec<u8> = sum.into_iter().flat_map(u64::to_ne_bytes).collect();
-            new.set(&(row * has + has - 1).to_ne_bytes(), &value).map_err(told)?;
-            summed += 1;
+impl Pair {
+    /// Copies entries, at most so many.
+    fn entries(&self, max: usize) -> Result<u64, Reason> {
+        let (old, new) = (bytes(&self.old)?, bytes(&self.new)?);
+        let mut key = old.next(None).map_err(told)?;
+        let mut copied = 0;
+        while let Some(present) = key.filter(|_| copied < max) {
+            if let Some(value) = old.get(&present).map_err(told)? {
+                new.set(&present, &value).map_err(|error| format!("{copied} rows, then: {error}"))?;
+                copied += 1;
+            }
+            key = old.next(Some(&present)).map_err(told)?;
         }
+        Ok(copied as u64)
     }
-    Ok(summed)
+
+    /// Sums the columns of each row into the new map's last one.
+    fn columns(&self, rows: &Rows, count: u32) -> Result<u64, Reason> {
+        let (old, new) = (bytes(&self.old)?, bytes(&self.new)?);
+        let (had, has) = (old.shape().entries / count, new.shape().entries / count);
+        let mut summed = 0;
+        for row in 0..count {
+            let cell = |column: u32| old.get(&(row * had + column).to_ne_bytes()).map_err(told);
+            let cells: Vec<Vec<u8>> = (0..had).filter_map(|column| cell(column).transpose()).collect::<Result<_, Reason>>()?;
+            let sum = sum(rows, &cells);
+            if sum.iter().any(|word| *word != 0) {
+                let value: Vec<u8> = sum.into_iter().flat_map(u64::to_ne_bytes).collect();
+                new.set(&(row * has + has - 1).to_ne_bytes(), &value).map_err(told)?;
+                summed += 1;
+            }
+        }
+        Ok(summed)
+    }
 }
 
 /// The sum of cells, in words. Cells of a peer's row count if they are of its newest owner, as for every reader.

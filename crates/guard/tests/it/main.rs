@@ -14,6 +14,7 @@ mod peers;
 mod probes;
 mod readers;
 mod reading;
+mod refused;
 mod saving;
 mod scrape;
 mod stakes;

@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use std::process::Command;
 
 /// The switch in the guarded namespace. A new namespace has 1.
-fn switch(lab: &Lab) -> String {
+pub fn switch(lab: &Lab) -> String {
     lab.inside.run("cat", &["/proc/sys/net/ipv4/tcp_syncookies"]).trim().to_string()
 }
 

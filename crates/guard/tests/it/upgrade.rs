@@ -53,7 +53,7 @@ fn log(lab: &Lab) -> String {
     fs::read_to_string(lab.folder.path().join("guard.log")).unwrap()
 }
 
-fn budgets(guard: &Running) -> Vec<(String, u64, u64)> {
+pub fn budgets(guard: &Running) -> Vec<(String, u64, u64)> {
     match guard.ask(&Request::Budgets {}) {
         Response::Budgets { budgets } => {
             budgets.into_iter().map(|BudgetInfo { name, rate, burst, .. }| (name, rate.into(), burst.into())).collect()

@@ -17,7 +17,7 @@ use crate::{
         state::State,
         strikes::Strikes,
         syn_proxy,
-        sys::Hook,
+        sys::{self, Hook},
         tables::{self, TableError, Tables},
         upgrade::{self, Kept, Upgrade},
     },
@@ -29,7 +29,8 @@ use kernel_shared::{
     strangers::Budget as StrangerBudget,
 };
 use std::{
-    io::Read,
+    io::{self, Read},
+    os::fd::AsFd,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -37,6 +38,8 @@ use std::{
 /// What [`Guard::prepare`] made and saw.
 pub struct Prepared {
     directory: PathBuf,
+    /// Directories that earlier guards of this instance left, of other layouts than ours.
+    older: Vec<PathBuf>,
     present: Option<(u32, String)>,
     group: Option<std::fs::File>,
     state: Option<State>,
@@ -64,29 +67,34 @@ impl Guard {
         let failed = |source| GuardError::Directory { path: directory.clone(), source };
         bpffs::ensure(&options.bpffs).map_err(failed)?;
         let present = attach::present(&options.interface)?;
+        let older = older(options, &directory)?;
+        // Until here nothing is changed: a guard that is refused leaves the one that is there as it was.
+        attach::check(&options.interface, options.xdp, &directory, &older, present.as_ref())?;
         let group = options.cgroup.as_ref().map(|path| egress::open(path)).transpose()?;
         std::fs::create_dir_all(&directory).map_err(failed)?;
         if proxied {
             syn_proxy::prepare(&directory);
         }
         let state = options.state.as_deref().map(State::open).transpose()?;
-        Ok(Prepared { directory, present, group, state })
+        Ok(Prepared { directory, older, present, group, state })
     }
 
     /// Loads or adopts, writes the configuration, attaches.
     pub fn start(options: Options, prepared: Prepared, hub: Arc<Hub>) -> Result<Guard, GuardError> {
-        let Prepared { directory, present, group, state } = prepared;
+        let Prepared { directory, older, present, group, state } = prepared;
         let ifindex = attach::ifindex(&options.interface)?;
         let cpus = load::cpus()?;
-        let older = older(&options, &directory)?;
         let failed = |source| GuardError::Directory { path: directory.clone(), source };
-        let upgrade = Upgrade::find(&directory, &older).map_err(failed)?;
-        let had_maps = directory.join("CONTROL").exists();
+        let complete = complete(&directory).map_err(failed)?;
+        if !complete {
+            bpffs::forget_maps(&directory).map_err(failed)?;
+        }
+        let upgrade = Upgrade::find(&older);
         let mut object = load::load(&directory)?;
         upgrade::describe(&directory).map_err(failed)?;
         let kept = match &upgrade {
-            Some(upgrade) if !upgrade.filled() => upgrade.fill(&directory),
-            _ => Kept::all(had_maps),
+            Some(upgrade) if !complete => upgrade.fill(&directory),
+            _ => Kept::all(complete),
         };
         let tables = Tables::open(&directory)?;
         let counters = map_counters(&directory, cpus)?;
@@ -104,8 +112,11 @@ impl Guard {
         let attached = match attach::attach(&mut object, &options.interface, options.xdp, &directory, &older, present.as_ref()) {
             Ok(attached) => attached,
             Err(error) => {
-                if !had_maps {
-                    syn_proxy::restore(&directory);
+                if !complete {
+                    match &upgrade {
+                        Some(upgrade) => upgrade.give_back(&directory),
+                        None => syn_proxy::restore(&directory),
+                    }
                     let _ = bpffs::remove(&directory); // what this start has made is of no use to anybody
                 }
                 return Err(error.into());
@@ -150,6 +161,19 @@ impl Guard {
             started_unix_ms: unix_ms(),
             last_beat: None,
         })
+    }
+}
+
+/// Whether the maps of a directory are those of a guard that has started: a link lies beside them, or, where no program could be attached,
+/// their counters are frozen. Others are of a start that was cut off, and hold neither all bans nor budgets.
+fn complete(directory: &Path) -> io::Result<bool> {
+    if directory.join("link").exists() {
+        return Ok(true);
+    }
+    match sys::open_pin(&directory.join("COUNTERS"), 0) {
+        Ok(counters) => sys::is_frozen(counters.as_fd()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
