@@ -16,7 +16,9 @@ PALE = """least => {
   const behind = element => {
     for (; element; element = element.parentElement) {
       const colour = getComputedStyle(element).backgroundColor;
-      if (!/, 0\\)$/.test(colour)) return colour;
+      const alpha = (colour.match(/^rgba\\(.*, ([\\d.]+)\\)$/) || [])[1];
+      if (alpha === undefined || alpha === '1') return colour;
+      if (alpha !== '0') throw new Error(`a translucent background: ${colour} of ${element.className || element.tagName}`);
     }
     return 'rgb(255, 255, 255)';
   };

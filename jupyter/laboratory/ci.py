@@ -64,14 +64,10 @@ def sampled(tally):
     with ThreadPoolExecutor(WORKERS) as workers:
         list(workers.map(prove, due))
     for candidate, result in results:
-        tally.notebooks += 1
         check_committed(result, candidate.lesson, tally)
         verdict = "FAILED" if result.failures else "ok    "
         print(f"{verdict}  {candidate.name}: {result.checks} checks", flush=True)
-        record.pop(candidate.name, None)
-        if not result.failures:
-            record[candidate.name] = {"digest": candidate.digest, "day": datetime.date.today().isoformat()}
-    agreement(results, tally)
+    enter(record, results, agreement(results, tally))
     keep(record)
     print(f"lab: {len(found)} notebooks read, {changed} of them not proven here before; {len(results)} executed, {len(found) - len(results)} left for later runs")
 
@@ -113,13 +109,24 @@ def solutions(lesson, language):
 
 
 def agreement(results, tally):
-    """Values of lessons of which more than one language was executed."""
-    by_lesson = {}
+    """Compares the values of lessons of which more than one language was executed; the names of those that disagree."""
+    by_lesson, disagree = {}, set()
     for candidate, result in results:
         by_lesson.setdefault(candidate.lesson.name, []).append(result)
-    for group in by_lesson.values():
+    for name, group in by_lesson.items():
         if len(group) > 1:
-            tally.add(*across_languages(group))
+            failures, checks = across_languages(group)
+            tally.add(failures, checks)
+            disagree |= {name} if failures else set()
+    return disagree
+
+
+def enter(record, results, disagree):
+    """Proven is what came out again whole, and in all languages alike; what did not is due again."""
+    for candidate, result in results:
+        record.pop(candidate.name, None)
+        if not (result.failures or result.skipped or candidate.lesson.name in disagree):
+            record[candidate.name] = {"digest": candidate.digest, "day": datetime.date.today().isoformat()}
 
 
 def shuffled(candidate):

@@ -45,7 +45,7 @@ def fetch():
     """Unpacks it into the cache, once."""
     if not all(map(shutil.which, ("apt-get", "dpkg-deb"))) or not KEYRING.exists():
         raise NoGopls("this is no Debian")
-    with tempfile.TemporaryDirectory(prefix="lab-gopls-") as folder:
+    with tempfile.TemporaryDirectory(prefix="lab-gopls-", dir=CACHE) as folder:
         work = Path(folder)
         for each in ("lists/partial", "cache/archives/partial", "unpacked"):
             (work / each).mkdir(parents=True)
@@ -58,7 +58,8 @@ def fetch():
         except (OSError, StopIteration, subprocess.SubprocessError) as error:
             raise NoGopls(str(error)) from error
         shutil.rmtree(UNPACKED, ignore_errors=True)
-        shutil.move(work / "unpacked", UNPACKED)
+        # Within the cache, so at once: what is there is whole.
+        (work / "unpacked").rename(UNPACKED)
 
 
 def apt(work, command):

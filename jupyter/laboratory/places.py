@@ -44,6 +44,8 @@ def rustc_version():
 
 def shares_std():
     """Whether the compiler brings std as a shared library, which evcxr links every cell with: rustup's do, Debian's rustc-web does not."""
+    if shutil.which("rustc") is None:
+        return False
     made = subprocess.run(["rustc", "--print", "target-libdir"], capture_output=True, text=True, check=False)
     return made.returncode == 0 and any(found.suffix in (".so", ".dylib", ".dll") for found in Path(made.stdout.strip()).glob("*std-*"))
 

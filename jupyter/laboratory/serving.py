@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import queue
 import re
 import shutil
 import socket
@@ -36,20 +37,35 @@ def serving(application, folder):
     finally:
         # It ends its kernels and language servers before itself.
         process.terminate()
-        process.wait(STOP_SECONDS_MAX)
-        shutil.rmtree(own, ignore_errors=True)
+        try:
+            process.wait(STOP_SECONDS_MAX)
+        finally:
+            process.kill()
+            shutil.rmtree(own, ignore_errors=True)
 
 
 def announced(process):
     """The port, from the log. What comes later in the log is thrown away: a full pipe would stop the server."""
-    log = []
-    for line in process.stderr:
-        log.append(line)
-        found = re.search(r"http://127\.0\.0\.1:(\d+)/", line)
-        if found:
-            threading.Thread(target=lambda: [None for _ in process.stderr], daemon=True).start()
-            return int(found[1])
-    raise NotServed("".join(log[-20:]))
+    log, port = [], queue.Queue()
+
+    def read():
+        for line in process.stderr:
+            log.append(line)
+            if found := re.search(r"http://127\.0\.0\.1:(\d+)/", line):
+                port.put(int(found[1]))
+                break
+        for _ in process.stderr:
+            pass
+        port.put(None)  # It has ended.
+
+    threading.Thread(target=read, daemon=True).start()
+    try:
+        found = port.get(timeout=START_SECONDS_MAX)
+    except queue.Empty:
+        found = None
+    if found is None:
+        raise NotServed("".join(log[-20:]))
+    return found
 
 
 def listening(port):

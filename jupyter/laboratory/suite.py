@@ -68,7 +68,6 @@ def run_lesson(lesson, languages, seed, tally):
             tally.skipped.append(f"{lesson.name}/rust: no evcxr")
             continue
         result = execute(lesson, language, seed)
-        tally.notebooks += 1
         print(f"{'FAILED' if result.failures else 'ok    '}  {lesson.name} {language}, seed {seed}: {result.checks} checks", flush=True)
         for failure in result.failures:
             print("        " + failure.split(": ", 1)[1], flush=True)
@@ -78,8 +77,7 @@ def run_lesson(lesson, languages, seed, tally):
 
 
 def keep(result, lesson, tally):
-    tally.add(result.failures, result.checks)
-    tally.skipped += result.skipped
+    tally.take(result)
     if not result.failures:
         nbformat.write(result.notebook, lesson.notebook_path(result.language))
 
@@ -90,5 +88,5 @@ def second_seed(lesson, first, languages, tally):
     second = {result.language: result for result in run_lesson(lesson, languages, OTHER_SEED, tally)}
     for result in first:
         other = second[result.language]
-        tally.add(other.failures, other.checks)
+        tally.take(other)
         tally.add(*across_seeds(result, other))

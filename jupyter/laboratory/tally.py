@@ -13,11 +13,18 @@ FIRST_SEED = "1"
 class Tally:
     def __init__(self):
         self.notebooks = self.compared = self.with_output = self.checks = self.tests = 0
-        self.failures, self.skipped = [], []
+        self.failures, self.skipped, self.failed_notebooks = [], [], 0
 
     def add(self, failures, checks):
         self.failures += failures
         self.checks += checks
+
+    def take(self, result):
+        """An executed notebook."""
+        self.notebooks += 1
+        self.failed_notebooks += bool(result.failures)
+        self.add(result.failures, result.checks)
+        self.skipped += result.skipped
 
     def last_line(self):
         skipped = f", {len(self.skipped)} SKIPPED ({', '.join(self.skipped)})" if self.skipped else ""
@@ -33,7 +40,7 @@ class Tally:
             self.failures += [f"skipped in CI: {each}" for each in self.skipped]
         for failure in self.failures:
             print("FAILED  " + failure)
-        passed = self.notebooks + self.tests
+        passed = self.notebooks - self.failed_notebooks + self.tests
         print(f"laboratory: {passed + len(self.failures)} tests run: {passed} passed, {len(self.failures)} failed")
         print(self.last_line())
         return 1 if self.failures else 0
@@ -49,5 +56,4 @@ def check_committed(result, lesson, tally):
         compared, with_output = compare(result, committed)
         tally.compared += compared
         tally.with_output += with_output
-    tally.add(result.failures, result.checks)
-    tally.skipped += result.skipped
+    tally.take(result)

@@ -5,6 +5,7 @@ import json
 import nbformat
 import pytest
 from laboratory import ci
+from laboratory.execute import Result
 from laboratory.images import without_words
 from laboratory.lessons import all_lessons
 from laboratory.tally import Tally
@@ -31,6 +32,24 @@ def test_a_notebook_that_is_not_what_its_source_says_is_a_failure():
     tally = Tally()
     assert list(ci.candidates([lesson], {}, tally)) == []
     assert "not what its source says" in tally.failures[0]
+
+
+@pytest.mark.parametrize(("failures", "skipped", "disagree", "proven"), [([], [], set(), True), (["x"], [], set(), False), ([], ["x"], set(), False), ([], [], {"00-start"}, False)])
+def test_proven_is_only_what_came_out_again_whole(failures, skipped, disagree, proven):
+    (candidate,), _ = found({})
+    result = Result("00-start", "python", None, failures=failures, skipped=skipped)
+    record = {candidate.name: {"digest": candidate.digest, "day": "2026-01-02"}, "other": {}}
+    ci.enter(record, [(candidate, result)], disagree)
+    assert (candidate.name in record, "other" in record) == (proven, True)
+    assert record.get(candidate.name, {}).get("day") != "2026-01-02"
+
+
+def test_a_notebook_that_failed_did_not_pass(capsys):
+    tally = Tally()
+    tally.take(Result("a", "python", None, checks=3))
+    tally.take(Result("b", "python", None, checks=2, failures=["b (python): x"]))
+    assert tally.close() == 1
+    assert "laboratory: 2 tests run: 1 passed, 1 failed" in capsys.readouterr().out
 
 
 def test_a_record_that_cannot_be_read_is_no_proof(tmp_path, monkeypatch):

@@ -44,8 +44,8 @@ def test_the_first_free_folder_is_claimed(tmp_path):
 
 def test_a_folder_is_claimed_until_the_last_process_that_holds_it_has_ended(tmp_path):
     folder, lock = claim(tmp_path)
-    # The shell ends at once; `cat`, which it started, ends when its input does.
-    holder = subprocess.Popen(["sh", "-c", "cat <&0 >/dev/null & echo started"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[lock])
+    # The shell ends at once; `cat`, which it started, ends when its input does. (By way of 9: a shell gives what it starts behind it no input.)
+    holder = subprocess.Popen(["sh", "-c", "exec 9<&0; cat <&9 >/dev/null & echo started"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[lock])
     os.close(lock)
     assert holder.stdout.read() == b"started\n" and holder.wait() == 0
     assert not free(folder)
