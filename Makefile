@@ -60,7 +60,7 @@ unit: build ## All tests.
 planted:
 	$(compiler) $(CARGO) $(if $(shell command -v cargo-nextest),nextest run,test) --package sim --features planted-bugs --locked planted
 
-bench: ## The figures of the README, on this machine.
+bench: ## Throughput and finality of a devnet on this machine.
 	$(build)
 	@$(CARGO_TARGET_DIR)/debug/ebpf-lab devnet --duration 60 --tps 500 $(ARGS)
 

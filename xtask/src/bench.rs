@@ -7,7 +7,7 @@ use anyhow::{Context, ensure};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -69,6 +69,11 @@ pub fn run(options: &Options, root: &Path) -> anyhow::Result<()> {
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |folder| root.join(PathBuf::from(folder)));
     let programs = target.join("debug");
     let output = root.join(OUTPUT);
+    let part = output.with_file_name("guard-devnet.json");
+    // Rows of an earlier run are none of this one's.
+    for old in [&output, &part] {
+        fs::remove_file(old).or_else(ignore_missing).with_context(|| format!("removing {}", old.display()))?;
+    }
     cargo(root, &["build", "--quiet", "--package", "guard", "--bins", "--example", "bench_guard"])?;
     let mut measured = Command::new(programs.join("examples/bench_guard"))
         .arg(&output)
@@ -82,16 +87,21 @@ pub fn run(options: &Options, root: &Path) -> anyhow::Result<()> {
     if !options.quick {
         // As the Makefile does: features unify once, and nothing is compiled twice.
         cargo(root, &["build", "--quiet", "--workspace", "--bins"])?;
-        let part = output.with_file_name("guard-devnet.json");
         let status = Command::new(programs.join("ebpf-lab")).args(["bench", "flood", "--output"]).arg(&part).status();
         measured &= status.context("running the devnets")?.success();
-        rows.extend(read(&part).unwrap_or_default());
+        if part.exists() {
+            rows.extend(read(&part)?);
+        }
         promises.extend(&DEVNET_PROMISES);
         fs::write(&output, serde_json::to_string_pretty(&rows)? + "\n")?;
     }
     println!("\n{}{OUTPUT} written", table(&promises, &rows));
     ensure!(measured, "not every figure could be measured: see above");
     Ok(())
+}
+
+fn ignore_missing(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
 fn cargo(root: &Path, arguments: &[&str]) -> anyhow::Result<()> {
