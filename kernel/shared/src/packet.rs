@@ -129,6 +129,13 @@ fn ports<P: Packet + ?Sized>(packet: &P, transport: usize, end: usize) -> Option
     Some(Ports { source: (word >> 16) as u16, destination: word as u16 })
 }
 
+/// Offset of the first byte after an IP packet of this length. One of 0 reaches to the frame's end: so does the kernel take IPv6 with a
+/// hop-by-hop header (RFC 2675, though it asks for no jumbo option), and segments that it has merged to more than 64 KiB itself.
+#[inline(always)]
+fn end<P: Packet + ?Sized>(packet: &P, offset: usize, length: usize) -> usize {
+    if length == 0 { packet.length() } else { offset + length }
+}
+
 /// Parses the IPv4 packet at `offset`.
 ///
 /// A header that the kernel's own stack refuses (version, header length, total length) is `NoPort`: it dies there, not here.
@@ -149,7 +156,8 @@ pub fn parse_v4<P: Packet + ?Sized>(packet: &P, offset: usize) -> Parsed<u32> {
     if (protocol != TCP && protocol != UDP) || fragment & 0x1fff != 0 {
         return Parsed::NoPort;
     }
-    let (transport, end) = (offset + header, offset + total as usize);
+    let transport = offset + header;
+    let end = end(packet, offset, total as usize);
     match ports(packet, transport, end) {
         Some(ports) => {
             Parsed::Transport(IpHeader { source, protocol, first_fragment: fragment & 0x2000 != 0, transport, end, ports })
@@ -170,7 +178,7 @@ pub fn parse_v6<P: Packet + ?Sized>(packet: &P, offset: usize) -> Parsed<[u64; 2
     if version >> 12 != 6 {
         return Parsed::NoPort;
     }
-    let end = offset + 40 + payload as usize;
+    let end = end(packet, offset, if payload == 0 { 0 } else { 40 + payload as usize });
     let mut next = (next_hops >> 8) as u8;
     let mut transport = offset + 40;
     let mut first_fragment = false;

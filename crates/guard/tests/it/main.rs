@@ -17,6 +17,7 @@ mod reading;
 mod refused;
 mod saving;
 mod scrape;
+mod service;
 mod stakes;
 mod states;
 mod strangers;

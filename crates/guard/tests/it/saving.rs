@@ -10,7 +10,11 @@ use std::os::fd::AsFd;
 use types::Offence;
 
 pub fn bans(guard: &crate::support::Running) -> Vec<BanInfo> {
-    match guard.ask(&Request::Bans {}) {
+    bans_of(&mut guard.client())
+}
+
+pub fn bans_of(client: &mut guard::Client) -> Vec<BanInfo> {
+    match client.ask(&Request::Bans {}).unwrap() {
         Response::Bans { bans } => bans,
         other => panic!("{other:?}"),
     }
