@@ -41,7 +41,7 @@ impl Explained {
     /// The step that ended it.
     fn last(&self) -> usize {
         match self.reason {
-            Reason::Off | Reason::OutOfScope | Reason::Unreadable => 1,
+            Reason::Off | Reason::OutOfScope | Reason::Unreadable | Reason::Hidden => 1,
             Reason::Fragment => 2,
             Reason::Floor => 3,
             Reason::RatePeer if self.class == Reason::Floor => 3,

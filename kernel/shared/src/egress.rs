@@ -123,13 +123,31 @@ pub const fn range6(address: [u64; 2]) -> Option<Range> {
     if high >> 32 == 0x2001_0db8 || high >> 44 == 0x3fff0 {
         return Some(Range::Documentation);
     }
-    if high >> 16 == 0x2001_0002_0000 {
-        return Some(Range::Benchmarking);
+    if high >> 41 == 0x2001_0000 >> 9 {
+        return assignment6(high, low);
     }
-    if high == 0x0100_0000_0000_0000 || high >> 48 == 0x0064 {
-        return Some(Range::Reserved); // discard-only; local-use translation
+    if high == 0x0100_0000_0000_0000 || high == 0x0100_0000_0000_0001 || first == 0x0064 || first == 0x5f00 {
+        return Some(Range::Reserved); // discard-only; dummy; local-use translation; segment identifiers
     }
     None
+}
+
+/// The same within 2001::/23, which is for protocols: what the registry calls globally reachable there is anybody's, all else is not. Teredo
+/// carries the address of its host, inverted.
+#[inline(always)]
+const fn assignment6(high: u64, low: u64) -> Option<Range> {
+    match (high >> 32) as u16 {
+        0 => match range4((!low as u32).to_be()) {
+            Some(range) => Some(range),
+            None => Some(Range::Reserved),
+        },
+        1 if high as u32 == 0 && low >= 1 && low <= 3 => None, // anycast: port control, TURN, DNS service discovery
+        2 if high as u32 >> 16 == 0 => Some(Range::Benchmarking),
+        3 => None,                                // AMT
+        4 if high as u32 >> 16 == 0x0112 => None, // AS112
+        0x20..=0x3f => None,                      // ORCHIDv2, drone remote ID
+        _ => Some(Range::Reserved),
+    }
 }
 
 /// What happens to a dial.
@@ -249,6 +267,15 @@ mod tests {
             (Range::Documentation, "3fff:fff::1"),
             (Range::Benchmarking, "2001:2::1"),
             (Range::Reserved, "100::1"),
+            (Range::Reserved, "100:0:0:1::1"),
+            (Range::Reserved, "5f00::1"),
+            (Range::Reserved, "2001:10::1"),
+            (Range::Reserved, "2001:1::4"),
+            (Range::Reserved, "2001:4:113::1"),
+            (Range::Reserved, "2001:40::1"),
+            (Range::Reserved, "2001:1ff:ffff::1"),
+            (Range::Private, "2001:0:4136:e378:8000:63bf:f5ff:fffe"), // Teredo of 10.0.0.1
+            (Range::Reserved, "2001:0:4136:e378:8000:63bf:f7f7:f7f7"), // Teredo of 8.8.8.8
         ] {
             assert_eq!(of6(text), Some(range), "{text}");
         }
@@ -261,6 +288,14 @@ mod tests {
             "2001:db9::1",
             "4000::1",
             "2001:4860::8888",
+            "2001:200::1",
+            "2001:1::1",
+            "2001:1::3",
+            "2001:3::1",
+            "2001:4:112::1",
+            "2001:20::1",
+            "2001:30::1",
+            "100:0:0:2::1",
         ] {
             assert_eq!(of6(public), None, "{public}");
         }

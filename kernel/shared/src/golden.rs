@@ -439,7 +439,7 @@ fn scope(table: &mut Table, v6: bool, protocol: u8) {
     push("banned to another port", Frame { port: 22, ..base(4) }, OUTSIDE);
     push("banned to the neighbour port", Frame { port: PORT + 1, ..base(4) }, OUTSIDE);
     push("banned, another protocol", Frame { protocol: if v6 { 58 } else { 1 }, ..base(4) }, OUTSIDE);
-    push("banned behind three tags", Frame { tags: std::vec![0x88a8, 0x8100, 0x8100], ..base(4) }, OUTSIDE);
+    push("banned behind three tags", Frame { tags: std::vec![0x88a8, 0x8100, 0x8100], ..base(4) }, UNREADABLE);
     push("a floor address from another port", Frame { source_port: REMOTE_PORT + 1, ..base(1) }, STRANGER);
     push("a known address from another port", Frame { source_port: REMOTE_PORT - 1, ..base(2) }, STRANGER);
     push("a banned address from another port", Frame { source_port: 1, ..base(4) }, SENDERS[4].expect);
@@ -473,6 +473,9 @@ fn options(table: &mut Table, protocol: u8) {
     let mut exact = base(4).build();
     exact[16..18].copy_from_slice(&24u16.to_be_bytes());
     push("total length at the ports' end".into(), exact, SENDERS[4].expect);
+    let mut merged = base(4).build();
+    merged[16..18].copy_from_slice(&[0, 0]);
+    push("total length 0".into(), merged, SENDERS[4].expect);
 }
 
 /// IPv6: extension headers, fragments, headers that lie.
@@ -509,6 +512,13 @@ fn extensions(table: &mut Table, protocol: u8) {
     let mut short = base(4).build();
     short[18..20].copy_from_slice(&3u16.to_be_bytes());
     push("payload length before the ports' end".into(), short, OUTSIDE);
+    // What the kernel reads to the frame's end, jumbo option or not.
+    for chain in [std::vec![], std::vec![extension(0)], std::vec![extension(0), extension(60)]] {
+        let headers = chain.len();
+        let mut endless = Frame { chain, ..base(4) }.build();
+        endless[18..20].copy_from_slice(&[0, 0]);
+        push(format!("payload length 0 before {headers} headers"), endless, SENDERS[4].expect);
+    }
     let mut version = base(4).build();
     version[14] = 0x50;
     push("version 5".into(), version, OUTSIDE);

@@ -26,7 +26,7 @@ pub fn packet(frame: &[u8], model: &Model) {
     assert_eq!(verdict.drop(), reason.is_drop(), "{reason:?}: a drop needs a reason, and a reason its drop");
     assert!(!verdict.class().is_drop(), "{reason:?} passes as a drop");
     if verdict.version() == 0 {
-        assert!(matches!(reason, Reason::OutOfScope | Reason::Unreadable), "{reason:?} without a port");
+        assert!(matches!(reason, Reason::OutOfScope | Reason::Unreadable | Reason::Hidden), "{reason:?} without a port");
         assert_eq!(verdict.protocol(), 0);
     } else {
         assert!(matches!(verdict.version(), 4 | 6) && matches!(verdict.protocol(), 6 | 17));

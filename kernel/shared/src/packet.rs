@@ -5,7 +5,7 @@
 
 use crate::abi::{TCP, UDP};
 
-/// VLAN tags that are walked; a third one makes the packet out of scope.
+/// VLAN tags that are walked; a third one hides the port. (The kernel takes off any number of tags that name no VLAN.)
 pub const VLAN_TAGS_MAX: usize = 2;
 /// IPv6 extension headers that are walked; a fifth one makes the port unreadable.
 pub const EXTENSION_HEADERS_MAX: usize = 4;
@@ -49,6 +49,8 @@ pub enum Family {
     V4(usize),
     /// IPv6 from this offset.
     V6(usize),
+    /// More tags than are walked: what is behind them may be anything.
+    Tagged,
     /// ARP and all else that is not IP.
     Other,
 }
@@ -71,6 +73,7 @@ pub fn family<P: Packet + ?Sized>(packet: &P) -> Family {
     match ethertype {
         ETHERTYPE_IPV4 => Family::V4(offset),
         ETHERTYPE_IPV6 => Family::V6(offset),
+        ETHERTYPE_VLAN | ETHERTYPE_QINQ => Family::Tagged,
         _ => Family::Other,
     }
 }
@@ -251,13 +254,13 @@ mod tests {
     }
 
     #[test]
-    fn a_third_tag_is_not_ours() {
+    fn a_third_tag_hides_what_is_behind() {
         let mut frame = [0u8; 64];
         frame[12..14].copy_from_slice(&[0x88, 0xa8]);
         frame[16..18].copy_from_slice(&[0x81, 0x00]);
         frame[20..22].copy_from_slice(&[0x08, 0x00]);
         assert_eq!(family(&frame[..]), Family::V4(22));
         frame[20..22].copy_from_slice(&[0x81, 0x00]);
-        assert_eq!(family(&frame[..]), Family::Other);
+        assert_eq!(family(&frame[..]), Family::Tagged);
     }
 }

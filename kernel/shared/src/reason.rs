@@ -12,7 +12,7 @@ const BANNED_BASE: u8 = 32;
 pub enum Reason {
     /// Passed: not for a protected port, or a packet that has no port.
     OutOfScope = 0,
-    /// Passed (dropped behind a switch): IPv6 whose port lies beyond the headers that we walk.
+    /// Passed, with the switch off: the port lies beyond the headers that we walk.
     Unreadable = 1,
     /// Passed uninspected: the guard is switched off.
     Off = 2,
@@ -36,6 +36,8 @@ pub enum Reason {
     RatePrefix = 20,
     /// Dropped: all strangers together above their budget (step 7).
     RateStrangers = 21,
+    /// Dropped, with the switch on: the port lies beyond the headers that we walk.
+    Hidden = 22,
     /// Dropped: banned by an operator.
     BannedManual = BANNED_BASE,
     /// Dropped: banned by an imported list.
@@ -58,7 +60,7 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons, in the order of their slots.
-    pub const ALL: [Reason; 22] = [
+    pub const ALL: [Reason; 23] = [
         Reason::OutOfScope,
         Reason::Unreadable,
         Reason::Off,
@@ -72,6 +74,7 @@ impl Reason {
         Reason::RateSource,
         Reason::RatePrefix,
         Reason::RateStrangers,
+        Reason::Hidden,
         Reason::BannedManual,
         Reason::BannedList,
         Reason::BannedBadSignature,
@@ -99,6 +102,7 @@ impl Reason {
             Reason::RateSource => "rate_source",
             Reason::RatePrefix => "rate_prefix",
             Reason::RateStrangers => "rate_strangers",
+            Reason::Hidden => "hidden",
             Reason::BannedManual => "banned_manual",
             Reason::BannedList => "banned_list",
             Reason::BannedBadSignature => "banned_bad_signature",
@@ -132,7 +136,7 @@ impl Reason {
         Self::ALL.into_iter().find(|reason| *reason as u32 == slot)
     }
 
-    /// Whether `enforce` drops a packet with this reason ([`Reason::Unreadable`] only behind its switch).
+    /// Whether `enforce` drops a packet with this reason.
     pub const fn is_drop(self) -> bool {
         self as u8 >= Reason::Fragment as u8
     }

@@ -119,8 +119,8 @@ pub struct Verdict {
 
 impl Verdict {
     #[inline(always)]
-    const fn outside(reason: Reason, drop: bool) -> Verdict {
-        let word = reason as u32 | (reason as u32) << 8 | (drop as u32) << 16;
+    const fn outside(reason: Reason) -> Verdict {
+        let word = reason as u32 | (reason as u32) << 8;
         Verdict { word, ip: 0, transport: 0, end: 0, row: ROW_NONE, generation: 0 }
     }
 
@@ -184,7 +184,8 @@ pub fn inspect<P: Packet + ?Sized, T: Tables>(packet: &P, tables: &T) -> Verdict
     match packet::family(packet) {
         packet::Family::V4(offset) => inspect_v4(packet, offset, tables),
         packet::Family::V6(offset) => inspect_v6(packet, offset, tables),
-        packet::Family::Other => Verdict::outside(Reason::OutOfScope, false),
+        packet::Family::Tagged => unreadable(tables),
+        packet::Family::Other => Verdict::outside(Reason::OutOfScope),
     }
 }
 
@@ -193,7 +194,7 @@ pub fn inspect<P: Packet + ?Sized, T: Tables>(packet: &P, tables: &T) -> Verdict
 fn inspect_v4<P: Packet + ?Sized, T: Tables>(packet: &P, offset: usize, tables: &T) -> Verdict {
     match packet::parse_v4(packet, offset) {
         Parsed::Transport(header) => decide(packet, &header, offset, tables),
-        Parsed::NoPort | Parsed::Unreadable => Verdict::outside(Reason::OutOfScope, false),
+        Parsed::NoPort | Parsed::Unreadable => Verdict::outside(Reason::OutOfScope),
     }
 }
 
@@ -202,11 +203,19 @@ fn inspect_v4<P: Packet + ?Sized, T: Tables>(packet: &P, offset: usize, tables: 
 fn inspect_v6<P: Packet + ?Sized, T: Tables>(packet: &P, offset: usize, tables: &T) -> Verdict {
     match packet::parse_v6(packet, offset) {
         Parsed::Transport(header) => decide(packet, &header, offset, tables),
-        Parsed::NoPort => Verdict::outside(Reason::OutOfScope, false),
-        Parsed::Unreadable => {
-            let drop = Config::from_word(tables.control(WORD_CONFIG)).drop_unreadable();
-            Verdict::outside(Reason::Unreadable, drop)
-        }
+        Parsed::NoPort => Verdict::outside(Reason::OutOfScope),
+        Parsed::Unreadable => unreadable(tables),
+    }
+}
+
+/// A packet whose port lies beyond what is walked. No honest sender makes one, and the kernel may well deliver it: the switch decides.
+#[inline(always)]
+fn unreadable<T: Tables>(tables: &T) -> Verdict {
+    let passed = Verdict::outside(Reason::Unreadable);
+    if Config::from_word(tables.control(WORD_CONFIG)).drop_unreadable() {
+        passed.ended(Reason::Hidden, Reason::Unreadable, true)
+    } else {
+        passed
     }
 }
 
@@ -217,7 +226,7 @@ fn decide<A: Half, P: Packet + ?Sized, T: Tables>(packet: &P, header: &IpHeader<
     let half = if header.protocol == TCP { 0 } else { PORTS_UDP };
     let port = header.ports.destination as u32;
     if tables.protected(half + (port >> 6)) >> (port & 63) & 1 == 0 {
-        return Verdict::outside(Reason::OutOfScope, false);
+        return Verdict::outside(Reason::OutOfScope);
     }
     let verdict = Verdict {
         word: (A::VERSION as u32) << 17 | (header.protocol as u32) << 24,

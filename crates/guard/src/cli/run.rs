@@ -107,6 +107,9 @@ pub struct Run {
     /// Seconds after which hits of bans are saved, if nothing else about bans is meanwhile. Default: 300.
     #[arg(long)]
     pub save_hits_every: Option<u64>,
+    /// Drop packets whose port lies beyond two VLAN tags or four IPv6 extension headers: honest senders make none. Default: true.
+    #[arg(long)]
+    pub drop_unreadable: Option<bool>,
     /// Every 2^N-th drop of a CPU is told as an event. Default: 6.
     #[arg(long, value_parser = clap::value_parser!(u8).range(0..=31))]
     pub event_shift: Option<u8>,

@@ -82,6 +82,8 @@ pub struct Options {
     pub heartbeat_timeout: Duration,
     /// Age of what the state says about hits of bans at which it is written again, for nothing but hits.
     pub save_hits_every: Duration,
+    /// Whether packets are dropped whose port lies beyond the headers that the filter walks.
+    pub drop_unreadable: bool,
     /// Every 2^n-th drop is an event.
     pub event_shift: u8,
     /// Every 2^n-th packet of a flow is stamped for its latency.
@@ -490,7 +492,6 @@ impl Guard {
     fn stats(&self, rows: bool) -> Result<Stats, Refusal> {
         let config = Config::from_word(self.tables.control(WORD_CONFIG)?);
         let mode = config.mode();
-        let drops = || Reason::ALL.into_iter().filter(|reason| reason.is_drop() || *reason == Reason::Unreadable);
         let label = |reason: Reason| reason.as_str().to_string();
         let passed = self.counters.passed().into_iter().map(|(class, count)| (class.to_string(), count.packets));
         let dropped = || Reason::ALL.into_iter().filter(|reason| reason.is_drop());
@@ -512,7 +513,7 @@ impl Guard {
             off: self.counters.reason(Reason::Off).packets,
             dropped: dropped().map(|reason| (label(reason), self.counters.reason(reason).packets)).collect(),
             dropped_bytes: dropped().map(|reason| (label(reason), self.counters.reason(reason).bytes)).collect(),
-            would_drop: drops().map(|reason| (label(reason), self.counters.would_drop(reason).packets)).collect(),
+            would_drop: dropped().map(|reason| (label(reason), self.counters.would_drop(reason).packets)).collect(),
             events_lost: self.counters.slot(SLOT_EVENTS_LOST).packets,
             events_unread: self.hub.unread(),
             syn_proxy: config.syn_proxy().as_str().to_string(),

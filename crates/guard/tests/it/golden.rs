@@ -113,7 +113,8 @@ fn golden_packets_are_counted_the_same_in_every_mode() {
     if !privileged("golden_packets_are_counted_the_same_in_every_mode") {
         return;
     }
-    for (mode, in_tcx) in Mode::ALL.into_iter().map(|mode| (mode, false)).chain([(Mode::Enforce, true)]) {
+    let modes = Mode::ALL.into_iter().flat_map(|mode| [(mode, false, false), (mode, false, true)]);
+    for (mode, in_tcx, unreadable) in modes.chain([(Mode::Enforce, true, true)]) {
         let mut kernel = kernel();
         let model = golden::model();
         let (program, drop, pass) = match in_tcx {
@@ -121,7 +122,7 @@ fn golden_packets_are_counted_the_same_in_every_mode() {
             false => (kernel.loaded.guard.try_clone().unwrap(), XDP_DROP, XDP_PASS),
         };
         // Sampling off: events and stamps depend on the CPU that a test run lands on.
-        let config = Config::new(mode).with_event_shift(31).with_latency_shift(31);
+        let config = Config::new(mode).with_event_shift(31).with_latency_shift(31).with_drop_unreadable(unreadable);
         kernel.tables.set_control(WORD_CONFIG, config.word()).unwrap();
         model.set_control(WORD_CONFIG, config.word());
         // The kernel makes no socket buffer for a test run of a frame that ends inside its IP header.

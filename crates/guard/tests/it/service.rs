@@ -50,8 +50,22 @@ impl Machine {
         fs::create_dir(&folder).unwrap();
         let mut command = Command::new("nsenter");
         command.arg(format!("--net={}", group.lab.inside.path()));
-        command.args(["unshare", "--mount", "--propagation=private", "--pid", "--cgroup", "--ipc", "--uts", "--fork", "--kill-child"]);
-        command.arg(tests.join("boot.sh")).arg(folder).arg(env!("CARGO_BIN_EXE_ebpf-guard")).arg(tests.join("../../../../packaging"));
+        command.args([
+            "unshare",
+            "--mount",
+            "--propagation=private",
+            "--pid",
+            "--cgroup",
+            "--ipc",
+            "--uts",
+            "--fork",
+            "--kill-child",
+        ]);
+        command
+            .arg(tests.join("boot.sh"))
+            .arg(folder)
+            .arg(env!("CARGO_BIN_EXE_ebpf-guard"))
+            .arg(tests.join("../../../../packaging"));
         let members = group.path.join("cgroup.procs");
         // SAFETY: one write to a file by its path; the child is single-threaded by then, and allocates as any test's child does.
         unsafe { command.pre_exec(move || fs::write(&members, "0")) };

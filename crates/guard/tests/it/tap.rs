@@ -151,7 +151,9 @@ fn tellable(case: &golden::Case) -> bool {
 #[test]
 fn golden_packets_on_a_tap_reach_the_stack_or_die_as_the_table_says() {
     let Some((lab, mut tap)) = Tap::lab("golden_packets_on_a_tap_reach_the_stack_or_die_as_the_table_says") else { return };
-    let guard = lab.start(&["--mode", "enforce", "--xdp", "native", "--protect", "quic/9100", "--event-shift", "31"]);
+    let arguments = ["--mode", "enforce", "--xdp", "native", "--protect", "quic/9100", "--event-shift", "31"];
+    // The table's packets with a hidden port pass.
+    let guard = lab.start(&[&arguments[..], &["--drop-unreadable", "false"]].concat());
     assert_eq!(guard.stats().xdp_mode, "native");
     for (id, class) in [(1, FlowKind::Floor), (2, FlowKind::Known)] {
         for address in [format!("10.77.{id}.9"), format!("2001:db8:{id}:7::9")] {
@@ -201,6 +203,78 @@ fn datagram(host: u8) -> Vec<u8> {
     let udp = [&4000u16.to_be_bytes()[..], &9000u16.to_be_bytes()[..], &[0, 12, 0, 0, 1, 2, 3, host][..]].concat();
     let ip = [0x45, 0, 0, 32, 0, 1, 0x40, 0, 64, 17, 0, 0, 10, 77, 0, host, 10, 77, 0, 2];
     [&MAC[..], &PEER[..], &[0x08, 0x00][..], &ip[..], &udp[..]].concat()
+}
+
+/// The one's complement sum of RFC 1071.
+fn checksum(bytes: &[u8]) -> [u8; 2] {
+    let words = bytes.chunks(2).map(|word| u32::from(word[0]) << 8 | u32::from(word.get(1).copied().unwrap_or(0)));
+    let mut sum: u32 = words.sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    (!(sum as u16)).to_be_bytes()
+}
+
+/// A datagram from fd77::9 with these extension headers (the first is of kind `first`) and this payload length, if it is not to be true.
+fn datagram6(first: u8, headers: &[u8], length: Option<u16>) -> Vec<u8> {
+    let address = |text: &str| text.parse::<std::net::Ipv6Addr>().unwrap().octets();
+    let addresses = [address("fd77::9"), address("fd77::2")].concat();
+    let mut udp = [&4000u16.to_be_bytes()[..], &9000u16.to_be_bytes(), &[0, 12, 0, 0], b"mark"].concat();
+    let sum = checksum(&[&addresses[..], &[0, 0, 0, 12, 0, 0, 0, 17], &udp].concat());
+    udp[6..8].copy_from_slice(&sum);
+    let length = length.unwrap_or((headers.len() + udp.len()) as u16).to_be_bytes();
+    [&MAC[..], &PEER, &[0x86, 0xdd, 0x60, 0, 0, 0], &length, &[first, 64], &addresses, headers, &udp].concat()
+}
+
+/// Ways to hide a port that Linux delivers all the same: without the filter they arrive, with it none does.
+#[test]
+fn what_the_kernel_would_deliver_is_judged() {
+    let Some((lab, mut tap)) = Tap::lab("what_the_kernel_would_deliver_is_judged") else { return };
+    const UDP: u8 = 17;
+    let padded = |next: u8| [next, 0, 1, 4, 0, 0, 0, 0]; // eight bytes, nothing but padding
+    let options = [60, 60, 60, 60, UDP].map(padded).concat();
+    let mut plain = datagram(9);
+    let sum = checksum(&plain[14..34]);
+    plain[24..26].copy_from_slice(&sum);
+    let tagged = [&plain[..12], &[0x81, 0, 0, 0].repeat(3), &plain[12..]].concat();
+    let frames = [
+        ("an IPv6 length of 0", datagram6(0, &padded(UDP), Some(0)), "banned_manual"),
+        ("five extension headers", datagram6(60, &options, None), "hidden"),
+        ("three tags of no VLAN", tagged, "hidden"),
+    ];
+    let sockets = [lab.inside.udp(([10, 77, 0, 2], 9000)), lab.inside.udp((crate::support::ip("fd77::2"), 9000))];
+    let stack = Stack::new(&lab);
+    // Whether a socket has it. Once the marker has been seen by a packet socket, the stack is done with all before it.
+    let mut arrives = |number: u32, frame: &[u8]| {
+        tap.write(frame);
+        tap.write(&marker(number));
+        stack.until_marker(number);
+        let mut buffer = [0; 64];
+        sockets.iter().any(|socket| {
+            socket.set_nonblocking(true).unwrap();
+            socket.recv(&mut buffer).is_ok()
+        })
+    };
+    for (number, (name, frame, _)) in (0..).zip(&frames) {
+        assert!(arrives(number, frame), "{name}: this kernel does not deliver it");
+    }
+    let guard = lab.start(&["--mode", "enforce"]);
+    for address in ["10.77.0.9", "fd77::9"] {
+        guard.ban(address, 600_000, Offence::Manual);
+    }
+    for (number, (name, frame, reason)) in (10..).zip(&frames) {
+        let before = guard.stats().dropped[*reason];
+        assert!(!arrives(number, frame), "{name}");
+        assert_eq!(guard.stats().dropped[*reason], before + 1, "{name}");
+    }
+    // With the switch off what is hidden passes, and is counted as that.
+    drop(guard);
+    let guard = lab.start(&["--drop-unreadable", "false"]);
+    for (number, (name, frame, reason)) in (20..).zip(&frames) {
+        let before = guard.stats().unreadable;
+        let hidden = *reason == "hidden";
+        assert_eq!((arrives(number, frame), guard.stats().unreadable - before), (hidden, u64::from(hidden)), "{name}");
+    }
 }
 
 #[test]

@@ -50,6 +50,7 @@ pub struct File {
     pub heartbeat_timeout: Option<Duration>,
     #[serde(deserialize_with = "span")]
     pub save_hits_every: Option<Duration>,
+    pub drop_unreadable: Option<bool>,
     #[serde(deserialize_with = "shift")]
     pub event_shift: Option<u8>,
     #[serde(deserialize_with = "shift")]

@@ -150,6 +150,7 @@ impl Settings {
                     .or(file.heartbeat_timeout)
                     .unwrap_or(HEARTBEAT_TIMEOUT),
                 save_hits_every: run.save_hits_every.map(Duration::from_secs).or(file.save_hits_every).unwrap_or(SAVE_HITS_EVERY),
+                drop_unreadable: run.drop_unreadable.or(file.drop_unreadable).unwrap_or(true),
                 event_shift: run.event_shift.or(file.event_shift).unwrap_or(EVENT_SHIFT),
                 latency_shift: run.latency_shift.or(file.latency_shift).unwrap_or(LATENCY_SHIFT),
                 budgets: Budgets::default(),

@@ -81,6 +81,7 @@ impl Guard {
         }
         let word = Config::from_word(self.tables.control(WORD_CONFIG)?);
         let mut wanted = word;
+        wanted = wanted.with_drop_unreadable(new.drop_unreadable);
         if old.event_shift != new.event_shift {
             wanted = wanted.with_event_shift(new.event_shift);
         }
@@ -151,6 +152,9 @@ fn changes(old: &Options, new: &Options) -> Vec<String> {
     }
     if old.save_hits_every != new.save_hits_every {
         changes.push(format!("save_hits_every = {} ms", new.save_hits_every.as_millis()));
+    }
+    if old.drop_unreadable != new.drop_unreadable {
+        changes.push(format!("drop_unreadable = {}", new.drop_unreadable));
     }
     if old.event_shift != new.event_shift {
         changes.push(format!("event_shift = {}", new.event_shift));

@@ -227,7 +227,8 @@ fn configure(
     let was = Config::from_word(tables.control(WORD_CONFIG)?);
     let mode = options.mode.unwrap_or(if kept.words > 0 { was.mode() } else { Mode::Shadow });
     let sampled = Config::new(mode).with_event_shift(options.event_shift).with_latency_shift(options.latency_shift);
-    let config = sampled.with_loopback(options.interface == "lo").with_udp_by_flow(by_flow);
+    let config =
+        sampled.with_loopback(options.interface == "lo").with_udp_by_flow(by_flow).with_drop_unreadable(options.drop_unreadable);
     let config = config.with_syn_proxy(syn_proxy::at_start(options.syn_proxy, was.syn_proxy(), &object.syn_proxy, directory));
     if options.mode.is_some() {
         tables.set_control(WORD_ENFORCE_DEADLINE, 0)?;

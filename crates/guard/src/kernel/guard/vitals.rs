@@ -65,7 +65,7 @@ impl Guard {
     pub fn vitals(&self) -> Result<Vitals, String> {
         let told = |error: super::TableError| error.to_string();
         let now = self.clock.now(&self.tables).map_err(told)?;
-        let would = Reason::ALL.into_iter().filter(|reason| reason.is_drop() || *reason == Reason::Unreadable);
+        let would = Reason::ALL.into_iter().filter(|reason| reason.is_drop());
         Ok(Vitals {
             stats: self.stats(false).map_err(|refusal| refusal.message)?,
             ended: Reason::ALL.into_iter().map(|reason| (reason, self.counters.reason(reason))).collect(),
