@@ -88,6 +88,21 @@ impl Array {
         bytes.take_while(|byte| *byte != 0).map(char::from).collect()
     }
 
+    /// Packets that met it: as the kernel counts them, and those of its earlier readings.
+    fn hits(&self) -> u64 {
+        self.get(WORD_HITS).wrapping_add(self.get(self.carried()))
+    }
+
+    /// The word of the hits of earlier readings: the last, which no program writes.
+    fn carried(&self) -> u32 {
+        self.words.saturating_sub(1)
+    }
+
+    /// Begins with the hits of the one that it takes the place of.
+    fn carry(&self, old: &Array) {
+        self.word(self.carried(), |carried| carried.store(old.hits()));
+    }
+
     /// Adds the bits of everything in it.
     fn bits(&self, bits: &mut Bits) {
         let (count4, count6) = (self.get(WORD_COUNT4) as u32, self.get(WORD_COUNT6) as u32);
@@ -179,6 +194,11 @@ impl Lists {
         ready.array.bits(&mut bits);
         bans.set_listed(tables, bits);
         ready.array.word(WORD_EXPIRY, |word| word.store(expiry));
+        if let Some(old) = self.0.get(&slot) {
+            // Its own count begins at nothing, also where its words are a copy of the old one's.
+            ready.array.word(WORD_HITS, |hits| hits.store(0));
+            ready.array.carry(old);
+        }
         let (fresh, pin) = (directory.join(format!("LIST{slot}-new")), pin(directory, slot));
         let _ = fs::remove_file(&fresh);
         sys::pin(ready.array.fd.as_fd(), &fresh).map_err(failed)?;
@@ -186,11 +206,9 @@ impl Lists {
         fs::rename(&fresh, &pin).map_err(failed)?;
         let Some(old) = self.0.insert(slot, ready.array) else { return Ok(()) };
         bans.set_listed(tables, self.bits());
-        if let Err(error) = sys::wait_for_programs() {
-            tracing::warn!(%error, "the list before may still be read: hits of its last packets may be missing");
-        }
+        // The update of an array of maps returns when no program reads the old list any more: its hits are all there.
         if let Some(new) = self.0.get(&slot) {
-            new.word(WORD_HITS, |hits| hits.add(old.get(WORD_HITS)));
+            new.carry(&old);
         }
         Ok(())
     }
@@ -268,7 +286,7 @@ fn info(array: &Array, clock: &Clock, now: u64) -> ListInfo {
         prefixes: array.get(WORD_PREFIXES),
         since_unix_ms: array.get(WORD_SINCE),
         until_unix_ms: clock::unix_ms().saturating_add(clock.ms(array.get(WORD_EXPIRY).saturating_sub(now))),
-        hits: array.get(WORD_HITS),
+        hits: array.hits(),
         skipped: array.get(WORD_SKIPPED),
         skipped_lines: lines.collect(),
         floor_cut: array.get(WORD_CUT),

@@ -55,6 +55,32 @@ fn a_list_drops_what_it_holds_swaps_as_a_whole_and_survives_a_restart() {
     lab.detach();
 }
 
+/// Hits of one list are counted once each: over readings, a floor that grows, a killed guard and lost maps.
+#[test]
+fn a_list_counts_on_whatever_becomes_of_its_array() {
+    let Some(lab) = Lab::new("a_list_counts_on_whatever_becomes_of_its_array") else { return };
+    let mut guard = lab.start(&["--mode", "enforce"]);
+    let mut line = lab.line4();
+    let text = format!("{SUSPECT4}\n192.0.2.0/24\n");
+    let hits = |guard: &Running| lists(guard).into_iter().map(|list| (list.hits, list.floor_cut)).collect::<Vec<_>>();
+    for read in 1..=3 {
+        load(&lab, &guard, "spam", &text, 600_000).unwrap();
+        assert_eq!((line.send(2), hits(&guard)), (0, vec![(2 * read, 0)]));
+    }
+    guard.signal(nix::sys::signal::Signal::SIGKILL);
+    assert_eq!(line.send(2), 0);
+    let mut guard = lab.start(&["--floor", "192.0.2.0/25"]);
+    assert_eq!(hits(&guard), [(8, 1)]);
+    assert_eq!((line.send(2), hits(&guard)), (0, vec![(10, 1)]));
+    assert!(guard.signal(nix::sys::signal::Signal::SIGTERM).success());
+    lab.detach();
+    let guard = lab.start(&["--mode", "enforce"]);
+    assert_eq!((line.send(2), hits(&guard)), (0, vec![(12, 1)]));
+    load(&lab, &guard, "spam", &text, 600_000).unwrap();
+    assert_eq!((line.send(2), hits(&guard)), (0, vec![(14, 0)]));
+    lab.detach();
+}
+
 #[test]
 fn a_list_ends_by_itself_and_never_reaches_the_floor() {
     let Some(lab) = Lab::new("a_list_ends_by_itself_and_never_reaches_the_floor") else { return };
