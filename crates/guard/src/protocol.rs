@@ -289,7 +289,7 @@ pub struct ListInfo {
     pub since_unix_ms: u64,
     /// Until when, Unix ms.
     pub until_unix_ms: u64,
-    /// Packets that met it.
+    /// Packets that met it, over all its readings.
     pub hits: u64,
     /// Lines left out, because they were no prefix.
     pub skipped: u64,

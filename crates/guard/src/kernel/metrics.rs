@@ -192,7 +192,7 @@ impl Page {
         let of = |value: fn(&ListInfo) -> f64| lists().map(move |list| ("list", list.name.as_str(), value(list)));
         let help = "Prefixes of a list, as they were read";
         family(encoder, "ebpf_guard_list_prefixes", help, MetricType::Gauge, of(|list| list.prefixes as f64))?;
-        let help = "Packets that met a list since it was loaded";
+        let help = "Packets that met a list of this name, over all its readings";
         family(encoder, "ebpf_guard_list_hits", help, MetricType::Counter, of(|list| list.hits as f64))?;
         let help = "Lines that were left out of a list, because they were no prefix";
         family(encoder, "ebpf_guard_list_skipped_lines", help, MetricType::Gauge, of(|list| list.skipped as f64))?;
