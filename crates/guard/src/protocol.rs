@@ -342,10 +342,10 @@ pub struct FlowInfo {
 pub struct SharesInfo {
     /// Validators with flows here.
     pub validators: u64,
-    /// Their shares together, packets a second; at most the budget `validators`.
-    pub rate: u32,
-    /// The smallest of their shares, packets a second.
-    pub least: u32,
+    /// Their shares together, packets a second, at most the budget `validators`; null: without limit.
+    pub rate: Option<u32>,
+    /// The smallest of their shares, packets a second; null: without limit.
+    pub least: Option<u32>,
 }
 
 /// A step of a verdict.

@@ -124,10 +124,7 @@ pub fn status(stats: &Stats, json: bool) -> anyhow::Result<()> {
         writeln!(out, "syn proxy  {}: {sent} cookies sent, {valid} valid, {invalid} invalid", stats.syn_proxy)?;
     }
     writeln!(out, "heartbeat  {beat}; {} bans, {} flows", stats.bans, stats.flows)?;
-    let SharesInfo { validators, rate, least } = stats.shares;
-    if validators > 0 {
-        writeln!(out, "shares     {validators} validators are guaranteed {rate} packets/s, the least of them {least}")?;
-    }
+    shares(&mut out, &stats.shares)?;
     for (class, packets) in &stats.passed {
         writeln!(out, "passed     {class:<22} {packets:>14}")?;
     }
@@ -159,6 +156,17 @@ pub fn status(stats: &Stats, json: bool) -> anyhow::Result<()> {
         )?;
     }
     Ok(())
+}
+
+fn shares(out: &mut impl Write, shares: &SharesInfo) -> io::Result<()> {
+    let SharesInfo { validators, rate, least } = shares;
+    match (rate, least) {
+        _ if *validators == 0 => Ok(()),
+        (Some(rate), Some(least)) => {
+            writeln!(out, "shares     {validators} validators are guaranteed {rate} packets/s, the least of them {least}")
+        }
+        _ => writeln!(out, "shares     {validators} validators, without limit"),
+    }
 }
 
 fn latency(out: &mut impl Write, protocol: &str, info: &LatencyInfo) -> io::Result<()> {

@@ -182,9 +182,10 @@ impl Page {
         let help = "Budgets of strangers, and what validators share: packets at once; 0 is no limit";
         gauges(encoder, "ebpf_guard_budget_burst_packets", help, "budget", bursts)?;
         let shares = vitals.stats.shares;
-        let help = "What validators' flows are guaranteed by stake: all of them together, and the least of them";
-        let rates = [("all", u64::from(shares.rate)), ("least", u64::from(shares.least))];
-        gauges(encoder, "ebpf_guard_share_packets_per_second", help, "share", rates.into_iter())
+        let help = "What validators' flows are guaranteed by stake: all together, and the least of them; absent without a limit";
+        let rates = [("all", shares.rate), ("least", shares.least)];
+        let rates = rates.into_iter().filter_map(|(share, rate)| Some((share, u64::from(rate?))));
+        gauges(encoder, "ebpf_guard_share_packets_per_second", help, "share", rates)
     }
 
     fn lists(&self, encoder: Encoder) -> fmt::Result {

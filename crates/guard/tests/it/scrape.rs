@@ -72,6 +72,13 @@ fn a_scrape_over_http_has_every_reason_and_nobody_s_address() {
     assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
     assert_eq!(series(&plain), series(&page));
     promtool(&plain);
+    // What has no limit has no figure.
+    guard.ask(&crate::support::flow("10.77.0.50", 4050, guard::FlowKind::Floor, "validator"));
+    assert!(sample(&lab.http(SCRAPE).2, r#"ebpf_guard_share_packets_per_second{share="least"}"#) > 0.0);
+    guard.ask(&guard::Request::Budget { name: "validators".into(), rate: 0, burst: 0, for_ms: None });
+    let page = lab.http(SCRAPE).2;
+    assert!(!page.contains("ebpf_guard_share_packets_per_second{"), "{page}");
+    promtool(&page);
 }
 
 /// Every sample has a HELP and a TYPE before it, a value, and a name and suffix that fit its type; no series comes twice.

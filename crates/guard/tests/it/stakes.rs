@@ -160,7 +160,7 @@ fn the_least_is_everybodys_and_shares_survive_a_killed_guard() {
     let Some(mut scene) = Scene::new(test, BUDGETS, &[Some(999_000), Some(1_000)]) else { return };
     assert_eq!((scene.share(1).1, scene.share(2)), (Some(39), (Some(1_000), Some(1), Some(10))));
     let shares = scene.guard.stats().shares;
-    assert_eq!((shares.validators, shares.rate, shares.least), (2, 40, 1));
+    assert_eq!((shares.validators, shares.rate, shares.least), (2, Some(40), Some(1)));
     // The budgets change live, and every flow with them.
     scene.guard.ask(&Request::Budget { name: "validator_least".into(), rate: 10, burst: 100, for_ms: None });
     assert_eq!((scene.share(1).1, scene.share(2)), (Some(30), (Some(1_000), Some(10), Some(100))));
@@ -176,6 +176,11 @@ fn the_least_is_everybodys_and_shares_survive_a_killed_guard() {
     // Without a total there is no limit.
     scene.guard.ask(&Request::Budget { name: "validators".into(), rate: 0, burst: 0, for_ms: None });
     assert_eq!(scene.share(2), (Some(1_000), None, None));
+    let shares = scene.guard.stats().shares;
+    assert_eq!((shares.validators, shares.rate, shares.least), (2, None, None));
+    let output = Command::new(env!("CARGO_BIN_EXE_ebpf-guard")).arg("status").arg("--socket").arg(scene.lab.socket()).output();
+    let status = String::from_utf8(output.unwrap().stdout).unwrap();
+    assert!(status.contains("2 validators, without limit\n"), "{status}");
     scene.guard.ask(&validator(2, Some(1_000)));
     scene.send(address(2), 2_000);
     assert_eq!(scene.passed(2), 2_000);

@@ -53,6 +53,11 @@ impl Flow {
     }
 }
 
+/// Packets a second of so many units a tick.
+fn packets(clock: &Clock, units: u64) -> u32 {
+    clock.packets_per_second(units.min(u32::MAX.into()) as u32)
+}
+
 /// A validator's stake and flows.
 type Validator = (Stake, Vec<FlowKey>);
 
@@ -115,27 +120,28 @@ impl Flows {
 
     /// What validators are guaranteed.
     pub fn shares(&self, clock: &Clock) -> SharesInfo {
-        let sums: Vec<u64> = self.validators().into_values().map(|(_, keys)| self.rate_of(&keys)).collect();
-        let rate = |units: u64| clock.packets_per_second(units.min(u32::MAX.into()) as u32);
+        let rates: Vec<Option<u64>> = self.validators().into_values().map(|(_, keys)| self.rate_of(&keys)).collect();
+        let least = if rates.is_empty() { Some(0) } else { rates.iter().flatten().min().copied() };
         SharesInfo {
-            validators: sums.len() as u64,
-            rate: rate(sums.iter().sum()),
-            least: rate(sums.iter().copied().min().unwrap_or(0)),
+            validators: rates.len() as u64,
+            rate: rates.iter().copied().sum::<Option<u64>>().map(|units| packets(clock, units)),
+            least: least.map(|units| packets(clock, units)),
         }
     }
 
-    fn rate_of(&self, keys: &[FlowKey]) -> u64 {
-        keys.iter().filter_map(|key| self.flows.get(key)).map(|flow| u64::from(flow.limit.rate())).sum()
+    /// What these flows may send together, units a tick; `None`: without limit.
+    fn rate_of(&self, keys: &[FlowKey]) -> Option<u64> {
+        let limits = keys.iter().filter_map(|key| self.flows.get(key)).map(|flow| flow.limit);
+        limits.map(|limit| (limit != UNLIMITED).then(|| u64::from(limit.rate()))).sum()
     }
 
     /// Flows in the order of their keys: at most `count` after the first `skip`.
     pub fn page(&self, clock: &Clock, skip: usize, count: usize) -> Vec<FlowInfo> {
-        let shares: BTreeMap<Owner<'_>, u64> =
+        let shares: BTreeMap<Owner<'_>, Option<u64>> =
             self.validators().into_iter().map(|(owner, (_, keys))| (owner, self.rate_of(&keys))).collect();
-        let pps = |units: u64| clock.packets_per_second(units.min(u32::MAX.into()) as u32);
         let info = |(key, flow): (&FlowKey, &Flow)| {
             let limited = flow.class != FlowKind::Dialed && flow.limit != UNLIMITED;
-            let share = flow.sharing().and_then(|_| shares.get(&flow.owner(key)));
+            let share = flow.sharing().and_then(|_| shares.get(&flow.owner(key)).copied().flatten());
             FlowInfo {
                 protocol: key.protocol,
                 address: key.address,
@@ -144,8 +150,8 @@ impl Flows {
                 label: flow.label.clone(),
                 row: (flow.row != ROW_NONE).then_some(flow.row),
                 stake_ppm: flow.stake.and_then(Stake::parts),
-                share: share.filter(|_| limited).map(|share| pps(*share)),
-                rate: limited.then(|| pps(flow.limit.rate().into())),
+                share: share.map(|units| packets(clock, units)),
+                rate: limited.then(|| packets(clock, flow.limit.rate().into())),
                 burst: limited.then_some(flow.limit.burst() / UNITS as u32),
             }
         };
