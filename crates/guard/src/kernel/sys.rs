@@ -9,7 +9,7 @@ use std::{
     ffi::CString,
     io,
     mem::{MaybeUninit, size_of},
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     os::unix::ffi::OsStrExt,
     path::Path,
 };
@@ -110,7 +110,22 @@ struct MapCreate {
     value_size: u32,
     max_entries: u32,
     map_flags: u32,
-    rest: [u32; 15],
+    /// Of a map of maps: one like those that it holds.
+    inner: u32,
+    rest: [u32; 14],
+}
+
+impl MapCreate {
+    /// Of an array; nothing asked for that is not said.
+    const fn array(map_type: u32, value_size: u32, max_entries: u32) -> MapCreate {
+        MapCreate { map_type, key_size: 4, value_size, max_entries, map_flags: 0, inner: 0, rest: [0; 14] }
+    }
+
+    fn create(mut self) -> io::Result<OwnedFd> {
+        let fd = bpf(MAP_CREATE, &mut self)?;
+        // SAFETY: a new descriptor that nobody else owns.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
 }
 
 /// Makes an array of words that fits into `LISTS`: of any size, and mappable.
@@ -118,25 +133,31 @@ pub fn list_map(words: u32) -> io::Result<OwnedFd> {
     const ARRAY: u32 = 2;
     const MMAPABLE: u32 = 1 << 10;
     const INNER_MAP: u32 = 1 << 12;
-    let mut attribute = MapCreate {
-        map_type: ARRAY,
-        key_size: 4,
-        value_size: 8,
-        max_entries: words,
-        map_flags: MMAPABLE | INNER_MAP,
-        rest: [0; 15],
-    };
-    let fd = bpf(MAP_CREATE, &mut attribute)?;
-    // SAFETY: a new descriptor that nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    MapCreate { map_flags: MMAPABLE | INNER_MAP, ..MapCreate::array(ARRAY, 8, words) }.create()
 }
 
-/// Returns when every program that was running has ended (`membarrier`, a grace period of the kernel's).
+/// Returns when every program that was running has ended: after a grace period of the kernel's.
 pub fn wait_for_programs() -> io::Result<()> {
     const GLOBAL: libc::c_int = 1;
     // SAFETY: integers only.
     let result = unsafe { libc::syscall(libc::SYS_membarrier, GLOBAL, 0, 0) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result >= 0 {
+        return Ok(());
+    }
+    match io::Error::last_os_error() {
+        // A kernel with CPUs that have no tick (`nohz_full`), or that was built without this call.
+        error if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => wait_by_update(),
+        error => Err(error),
+    }
+}
+
+/// The same by another way: an update of an array of maps returns after a grace period, too.
+pub fn wait_by_update() -> io::Result<()> {
+    const ARRAY_OF_MAPS: u32 = 12;
+    let inner = list_map(1)?;
+    let inner_fd = inner.as_raw_fd() as u32;
+    let outer = MapCreate { inner: inner_fd, ..MapCreate::array(ARRAY_OF_MAPS, 4, 1) }.create()?;
+    update(outer.as_fd(), &0u32, &inner_fd)
 }
 
 /// Whether a map is frozen.

@@ -3,7 +3,7 @@
 use crate::{
     egress::Group,
     saving::{bans, lists, told},
-    support::{Lab, MARKER4, Running, SUSPECT4, SUSPECT6, flow, pins},
+    support::{Lab, MARKER4, Running, SUSPECT4, SUSPECT6, flow, pins, privileged},
     swap::{Load, counted, furnish},
 };
 use guard::{
@@ -209,6 +209,16 @@ fn an_interrupted_upgrade_is_taken_up_again() {
     let guard = lab.start(&[]);
     assert_eq!((line.send(2), guard.stats().dropped["banned_replay"], directory(&lab)), (0, 7, ours));
     lab.detach();
+}
+
+/// Both ways of waiting for programs, whichever of them this kernel needs.
+#[test]
+fn programs_can_be_waited_for_with_membarrier_or_without() {
+    if !privileged("programs_can_be_waited_for_with_membarrier_or_without") {
+        return;
+    }
+    sys::wait_for_programs().unwrap();
+    sys::wait_by_update().unwrap();
 }
 
 /// Rows that say to be of another version are left where they are, whatever their size; then the state's bans come back.
