@@ -6,10 +6,6 @@ use guard::cli;
 fn main() -> std::process::ExitCode {
     match cli::Cli::parse().run() {
         Ok(()) => std::process::ExitCode::SUCCESS,
-        // Whoever reads our output has read enough: `ebpf-guard bans | head`.
-        Err(error) if error.downcast_ref().is_some_and(|error: &std::io::Error| error.kind() == std::io::ErrorKind::BrokenPipe) => {
-            std::process::ExitCode::SUCCESS
-        }
         Err(error) => {
             eprintln!("ebpf-guard: {error:#}");
             std::process::ExitCode::FAILURE

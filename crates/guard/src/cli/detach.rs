@@ -1,6 +1,6 @@
 //! `ebpf-guard detach`: the filter off, with or without a running guard.
 
-use super::{Reach, show};
+use super::{Reach, out, show};
 use anyhow::Context;
 use clap::Args;
 use guard::{
@@ -8,7 +8,7 @@ use guard::{
     kernel::{attach, bpffs},
 };
 use std::{
-    io::{self, Write},
+    io::Write,
     path::{Path, PathBuf},
 };
 
@@ -43,7 +43,7 @@ impl Detach {
             return show::response(&Response::Done {}, self.reach.json);
         }
         let places: Vec<String> = roots.iter().map(|root| root.display().to_string()).collect();
-        writeln!(io::stdout(), "nothing to take off: instance '{}' has no pins in {}", self.instance, places.join(" or "))?;
+        writeln!(out::stdout(), "nothing to take off: instance '{}' has no pins in {}", self.instance, places.join(" or "))?;
         Ok(())
     }
 

@@ -1,10 +1,8 @@
 //! `ebpf-guard flows`.
 
+use super::out;
 use guard::{Client, Request, Response, protocol::FlowInfo};
-use std::{
-    io::{self, Write},
-    net::SocketAddr,
-};
+use std::{io::Write, net::SocketAddr};
 
 /// All flows, page by page. Flows that come and go meanwhile may be missing; none is listed twice.
 fn fetch(client: &mut Client) -> anyhow::Result<Vec<FlowInfo>> {
@@ -31,7 +29,7 @@ fn fetch(client: &mut Client) -> anyhow::Result<Vec<FlowInfo>> {
 /// Prints the flows: as JSON in one line, or as a table.
 pub fn show(client: &mut Client, json: bool) -> anyhow::Result<()> {
     let flows = fetch(client)?;
-    let mut out = io::stdout().lock();
+    let mut out = out::stdout();
     if json {
         writeln!(out, "{}", serde_json::to_string(&flows)?)?;
         return Ok(());

@@ -4,6 +4,7 @@ pub(crate) mod config;
 mod detach;
 mod flows;
 mod list;
+mod out;
 mod peers;
 mod reload;
 pub(crate) mod run;
@@ -171,9 +172,18 @@ enum Command {
 }
 
 impl Cli {
-    /// Runs the command.
+    /// Runs the command. Whoever reads its output may have read enough.
     pub fn run(self) -> anyhow::Result<()> {
-        match self.command {
+        match self.command.run() {
+            Err(error) if out::reader_gone(&error) => Ok(()),
+            result => result,
+        }
+    }
+}
+
+impl Command {
+    fn run(self) -> anyhow::Result<()> {
+        match self {
             Command::Run(run) => run.run(),
             Command::CheckConfig { file } => check_config(&file),
             Command::Reload { reach } => done(&reach, &Request::Reload {}),

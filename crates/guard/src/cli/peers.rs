@@ -1,7 +1,8 @@
 //! `ebpf-guard peers`.
 
+use super::out;
 use guard::protocol::RowInfo;
-use std::io::{self, Write};
+use std::io::Write;
 
 /// A bound of a latency: `16 µs`, `67 ms`; a dash where nothing was measured.
 pub fn below(ns: Option<u64>) -> String {
@@ -15,7 +16,7 @@ pub fn below(ns: Option<u64>) -> String {
 
 /// Prints the rows: as JSON in one line, or as a table. What is not visible is a dash, never 0.
 pub fn show(rows: &[RowInfo], json: bool) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
+    let mut out = out::stdout();
     if json {
         writeln!(out, "{}", serde_json::to_string(rows)?)?;
         return Ok(());

@@ -1,6 +1,6 @@
 //! What people and machines read.
 
-use super::config::Settings;
+use super::{config::Settings, out};
 use guard::{
     Response,
     kernel::ports,
@@ -14,7 +14,7 @@ use std::{
 
 /// Prints an answer.
 pub fn response(response: &Response, json: bool) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
+    let mut out = out::stdout();
     if json {
         writeln!(out, "{}", serde_json::to_string(response)?)?;
         return Ok(());
@@ -67,7 +67,7 @@ pub fn response(response: &Response, json: bool) -> anyhow::Result<()> {
 
 /// Prints what a configuration comes to.
 pub fn settings(settings: &Settings) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
+    let mut out = out::stdout();
     let Settings { options, socket, access, netns, metrics, ban_files } = settings;
     let path = |path: &Option<PathBuf>| path.as_ref().map_or("none".to_string(), |path| path.display().to_string());
     let list = |texts: Vec<String>| if texts.is_empty() { "none".to_string() } else { texts.join(" ") };
@@ -110,7 +110,7 @@ fn left_out(out: &mut impl Write, list: &ListInfo) -> io::Result<()> {
 
 /// Prints the counters.
 pub fn status(stats: &Stats, json: bool) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
+    let mut out = out::stdout();
     if json {
         writeln!(out, "{}", serde_json::to_string(&Response::Stats(Box::new(stats.clone())))?)?;
         return Ok(());
@@ -180,7 +180,7 @@ fn latency(out: &mut impl Write, protocol: &str, info: &LatencyInfo) -> io::Resu
 
 /// Prints one event.
 pub fn event(event: &EventInfo, json: bool) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
+    let mut out = out::stdout();
     if json {
         writeln!(out, "{}", serde_json::to_string(event)?)?;
     } else {

@@ -1,8 +1,9 @@
 //! Life cycle: death, adoption, foreign programs, detaching, privileges.
 
-use crate::support::{INTERFACE, Lab, MARKER4, SUSPECT4, pins};
+use crate::support::{INTERFACE, Lab, MARKER4, SUSPECT4, pins, ready_to};
 use guard::Request;
 use nix::sys::signal::Signal;
+use std::process::Command;
 use types::Offence;
 
 #[test]
@@ -41,6 +42,24 @@ fn a_terminated_guard_leaves_its_filter() {
     assert!(guard.signal(Signal::SIGTERM).success());
     assert!(!lab.socket().exists());
     assert_eq!(lab.line4().send(3), 0);
+}
+
+/// Whose output nobody reads any more has done what it was asked for; a guard that can't say that it is ready has not.
+#[test]
+fn only_of_the_standard_output_may_the_reader_be_gone() {
+    let Some(lab) = Lab::new("only_of_the_standard_output_may_the_reader_be_gone") else { return };
+    let closed = || std::io::pipe().unwrap().1;
+    let writer = closed();
+    let mut command = lab.command(&["--mode", "enforce"]);
+    ready_to(&mut command, &writer);
+    let output = command.output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && said.contains("writing to --ready-fd"), "{said}");
+    let _guard = lab.start(&[]);
+    let mut status = Command::new(env!("CARGO_BIN_EXE_ebpf-guard"));
+    status.arg("status").arg("--socket").arg(lab.socket()).stdout(closed());
+    let output = status.output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 }
 
 #[test]

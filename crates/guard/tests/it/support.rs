@@ -182,14 +182,9 @@ impl Lab {
     /// Starts this command, a `run` whose socket is the lab's, and waits until it says that it is ready.
     pub fn launch(&self, mut command: Command) -> Running {
         let (mut reader, writer) = std::io::pipe().unwrap();
-        command.args(["--ready-fd", "3"]);
+        ready_to(&mut command, &writer);
         let log = self.folder.path().join("guard.log");
         command.stderr(File::create(&log).unwrap());
-        let descriptor = writer.as_raw_fd();
-        // SAFETY: dup2 is async-signal-safe.
-        unsafe {
-            command.pre_exec(move || if libc::dup2(descriptor, 3) < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) });
-        }
         let mut child = command.spawn().unwrap();
         drop(writer);
         let mut word = String::new();
@@ -267,6 +262,16 @@ impl Line {
             }
             arrived += 1;
         }
+    }
+}
+
+/// Has a `run` say to this pipe that it is ready.
+pub fn ready_to(command: &mut Command, pipe: &std::io::PipeWriter) {
+    command.args(["--ready-fd", "3"]);
+    let descriptor = pipe.as_raw_fd();
+    // SAFETY: dup2 is async-signal-safe.
+    unsafe {
+        command.pre_exec(move || if libc::dup2(descriptor, 3) < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) });
     }
 }
 
