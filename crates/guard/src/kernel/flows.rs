@@ -297,9 +297,24 @@ impl Flows {
         Ok(((row != ROW_NONE).then_some(row), generation))
     }
 
-    /// Writes the record of a flow that was just inserted.
+    /// Writes the record of a flow that was just inserted, whose stake is its validator's now. An error changes no other flow.
     fn enter(&mut self, tables: &Tables, key: &FlowKey, generation: u32, old: Option<&Flow>, now: u64) -> Result<(), TableError> {
-        self.set_stake(key);
+        let before = self.set_stake(key);
+        let written = self.write_new(tables, key, generation, old, now);
+        if written.is_err() {
+            self.reset_stakes(before);
+        }
+        written
+    }
+
+    fn write_new(
+        &mut self,
+        tables: &Tables,
+        key: &FlowKey,
+        generation: u32,
+        old: Option<&Flow>,
+        now: u64,
+    ) -> Result<(), TableError> {
         let Some(flow) = self.flows.get(key) else { return Ok(()) };
         let limit = match flow.sharing() {
             Some(_) => self.limits(tables)?.get(key).copied().unwrap_or(flow.limit),

@@ -2,11 +2,12 @@
 //!
 //! Shares refill while a test runs, so limits are checked against the time that has really passed.
 
-use crate::support::{Lab, Line, MARKER4, Running, Wire, flow, flow_of, segment};
+use crate::support::{Lab, Line, MARKER4, Running, Wire, flow, flow_of, ip, segment};
 use guard::{
     ErrorCode, FlowKind, Protocol, Request, Response,
     protocol::{FlowInfo, RowInfo},
 };
+use kernel_shared::abi::FLOWS_MAX;
 use std::{process::Command, time::Instant};
 
 const ACK: u8 = 0x10;
@@ -152,6 +153,34 @@ fn a_new_stake_changes_the_share_and_not_the_tokens() {
             scene.guard.refusal(&Request::FlowAdd { protocol, address, port, class, label, stake_ppm: Some(stake_ppm) });
         assert!(matches!(code, ErrorCode::Limit | ErrorCode::BadRequest), "{code:?}");
     }
+}
+
+/// A flow that the table has no room for changes nothing, not even the stake that its validator's other flow has.
+#[test]
+fn a_refused_flow_leaves_its_validators_stake_alone() {
+    let test = "a_refused_flow_leaves_its_validators_stake_alone";
+    let Some(scene) = Scene::new(test, BUDGETS, &[Some(500_000), Some(500_000)]) else { return };
+    let mut client = scene.guard.client();
+    let mut crowd = 1..FLOWS_MAX as u16 - 2; // with two validators and the marker the table is full
+    crowd
+        .try_for_each(|port| client.ask(&flow_of(Protocol::Udp, "203.0.113.9", port, FlowKind::Known, "crowd")).map(drop))
+        .unwrap();
+    let told = |scene: &Scene| match scene.guard.ask(&Request::Flows { skip: 0 }) {
+        Response::Flows { flows, .. } => flows.into_iter().take(2).map(|flow| (flow.stake_ppm, flow.share)).collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    let had = vec![(Some(500_000), Some(20)); 2];
+    assert_eq!(told(&scene), had);
+    let Request::FlowAdd { protocol, address, class, label, .. } = validator(1, None) else { unreachable!() };
+    let second = Request::FlowAdd { protocol, address, port: 4001, class, label, stake_ppm: Some(100_000) };
+    assert_eq!(scene.guard.refusal(&second).0, ErrorCode::Full);
+    assert_eq!(told(&scene), had);
+    assert_eq!(
+        scene.guard.ask(&Request::FlowDel { protocol: Protocol::Udp, address: ip("203.0.113.9"), port: 1 }),
+        Response::Done {}
+    );
+    assert!(matches!(scene.guard.ask(&second), Response::Flow { .. }));
+    assert_eq!(told(&scene), [(Some(100_000), Some(4)); 2]);
 }
 
 #[test]

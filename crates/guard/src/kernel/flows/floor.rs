@@ -61,6 +61,9 @@ fn packets(clock: &Clock, units: u64) -> u32 {
 /// A validator's stake and flows.
 type Validator = (Stake, Vec<FlowKey>);
 
+/// Stakes of flows.
+type Stakes = Vec<(FlowKey, Option<Stake>)>;
+
 impl Flows {
     fn validators(&self) -> BTreeMap<Owner<'_>, Validator> {
         let mut validators: BTreeMap<Owner<'_>, Validator> = BTreeMap::new();
@@ -110,12 +113,23 @@ impl Flows {
         Ok(())
     }
 
-    /// All flows of a validator have its newest stake.
-    pub(super) fn set_stake(&mut self, key: &FlowKey) {
-        let Some(flow) = self.flows.get(key).filter(|flow| flow.stake.is_some()) else { return };
+    /// All flows of a validator have its newest stake. Those whose stake has changed, with the one before.
+    pub(super) fn set_stake(&mut self, key: &FlowKey) -> Stakes {
+        let Some(flow) = self.flows.get(key).filter(|flow| flow.stake.is_some()) else { return Stakes::new() };
         let (stake, row, label) = (flow.stake, flow.row, flow.label.clone());
         let owner = |flow: &Flow| flow.row == row && flow.label == label && !label.is_empty();
-        self.flows.values_mut().filter(|flow| flow.stake.is_some() && owner(flow)).for_each(|flow| flow.stake = stake);
+        let differs = |flow: &Flow| flow.stake.is_some() && flow.stake != stake && owner(flow);
+        let others = self.flows.iter_mut().filter(|(_, flow)| differs(flow));
+        others.map(|(key, flow)| (*key, std::mem::replace(&mut flow.stake, stake))).collect()
+    }
+
+    /// Takes back what [`Flows::set_stake`] has changed.
+    pub(super) fn reset_stakes(&mut self, before: Stakes) {
+        for (key, stake) in before {
+            if let Some(flow) = self.flows.get_mut(&key) {
+                flow.stake = stake;
+            }
+        }
     }
 
     /// What validators are guaranteed.
@@ -205,6 +219,35 @@ mod tests {
         assert_eq!(limits(&flows, Limit::new(4000, units(400)), Limit::NONE), expect);
         // Without a total there is no limit.
         assert!(flows.divide(Limit::NONE, Limit::NONE).values().all(|limit| *limit == UNLIMITED));
+    }
+
+    #[test]
+    fn what_is_not_limited_has_no_rate() {
+        let mut flows = flows(&[(1, 1, FlowKind::Floor, 1, "a", Some(Stake::Unknown)), (1, 2, FlowKind::Floor, 1, "a", None)]);
+        let keys: Vec<FlowKey> = flows.flows.keys().copied().collect();
+        let mut rate = |limit: Limit| {
+            flows.flows.values_mut().for_each(|flow| flow.limit = limit);
+            flows.rate_of(&keys)
+        };
+        assert_eq!((rate(Limit::new(3, 4)), rate(UNLIMITED)), (Some(6), None));
+    }
+
+    #[test]
+    fn a_new_stake_is_all_flows_and_can_be_taken_back() {
+        let stake = |parts| Some(Stake::Parts(parts));
+        let floor = FlowKind::Floor;
+        let mut flows = flows(&[
+            (1, 1, floor, 1, "a", stake(1)),
+            (1, 2, floor, 1, "a", stake(2)),
+            (1, 3, floor, 1, "a", None),
+            (2, 1, floor, 2, "b", stake(1)),
+        ]);
+        let stakes = |flows: &Flows| flows.flows.values().map(|flow| flow.stake).collect::<Vec<_>>();
+        let had = stakes(&flows);
+        let before = flows.set_stake(&FlowKey::new(Protocol::Tcp, [10, 0, 0, 1].into(), 2));
+        assert_eq!(stakes(&flows), [stake(2), stake(2), None, stake(1)]);
+        flows.reset_stakes(before);
+        assert_eq!(stakes(&flows), had);
     }
 
     #[test]
