@@ -55,6 +55,13 @@ fn pairs(numerator: BorrowedFd<'_>, denominator: BorrowedFd<'_>, frame: &[u8]) -
 
 /// Runs something while a thread beside it sweeps more memory than the cache holds, as a node's database does.
 fn beside_a_sweep<T>(run: impl FnOnce() -> T) -> T {
+    /// Ends the sweep also where the run fails, else the scope would wait for ever.
+    struct Stop<'a>(&'a AtomicBool);
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Relaxed);
+        }
+    }
     const LINE: usize = 64;
     const SWEPT: usize = 128 << 20;
     let stop = AtomicBool::new(false);
@@ -66,9 +73,8 @@ fn beside_a_sweep<T>(run: impl FnOnce() -> T) -> T {
                 std::hint::black_box(&mut memory);
             }
         });
-        let value = run();
-        stop.store(true, Relaxed);
-        value
+        let _stop = Stop(&stop);
+        run()
     })
 }
 
