@@ -11,7 +11,7 @@ use guard::{
     kernel::sys,
     protocol::{BudgetInfo, Stats},
 };
-use kernel_shared::{control::WORD_SHARES, layout};
+use kernel_shared::{abi::LATENCY_BUCKETS, control::WORD_SHARES, layout};
 use nix::sys::signal::Signal;
 use std::{
     fs,
@@ -99,7 +99,7 @@ fn upgraded_under_load(test: &str, mode: &str) {
         // This layout had other rows for strangers, a histogram without a column for what is carried over, and a map of its own.
         replace(&older, "STRANGERS", &[0; 100]);
         let cells = sys::map_entries(sys::open_pin(&older.join("LATENCY"), 0).unwrap().as_fd()).unwrap();
-        let cells = cells - 2 * kernel_shared::abi::LATENCY_BUCKETS;
+        let cells = cells - 2 * LATENCY_BUCKETS;
         replace(&older, "LATENCY", &vec![1; cells as usize]);
         replace(&older, "FROM_ANOTHER_AGE", &[1]);
         load.further(3);
@@ -117,6 +117,7 @@ fn upgraded_under_load(test: &str, mode: &str) {
     assert_eq!((&after.flows, budgets(&guard), list(&guard)), (&before.flows, had_budgets, had_lists));
     assert_eq!(directory(&lab), had, "one directory again, and it is ours");
     let cpus = kernel_cpus();
+    assert_eq!(after.latency_tcp.buckets.len(), LATENCY_BUCKETS as usize, "{:?}", after.latency_tcp);
     assert!(after.latency_tcp.buckets.iter().all(|count| *count >= cpus), "{:?}", after.latency_tcp);
     // Bans with their ends and hits. Hits between the copy and the swap are in the counters only.
     for (ban, old) in bans(&guard).iter().zip(&had_bans) {
@@ -130,6 +131,7 @@ fn upgraded_under_load(test: &str, mode: &str) {
         |map: &str, why: &str| log.lines().any(|line| line.contains("not taken over") && line.contains(map) && line.contains(why));
     assert!(left("STRANGERS", "values of 8; known is") && left("FROM_ANOTHER_AGE", "begins anew"), "{log}");
     assert!(log.contains("BANS4 1") && log.contains("FLOWS4 2"), "{log}");
+    assert!(log.contains(&format!("LATENCY {}", 2 * LATENCY_BUCKETS)), "{log}");
     eprintln!("{mode}: {} packets over an upgrade, none lost, none counted twice", peer + banned);
     lab.detach();
     assert_eq!((lab.line4().send(1), pins(&lab.bpffs())), (1, vec![]));
