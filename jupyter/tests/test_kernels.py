@@ -169,6 +169,13 @@ class Elixir(Notebook):
         self.run_cell("defmodule Kept, do: def(f, do: 1)\nalias Kept, as: K\n{:ok, agent} = Agent.start_link(fn -> 5 end)\nsend(self(), :mail)")
         self.prints("{K.f(), Agent.get(agent, & &1), receive(do: (m -> m))}", "{1, 5, :mail}")
 
+    def test_what_cannot_be_printed_is_the_cells_error(self):
+        for code in (':io.format("~s~n", [:a, 1])', ":io.put_chars(:atom)"):
+            self.fails(code, "ArgumentError", "argument")
+            self.still_lives()
+        self.prints(":io.requests([{:put_chars, :unicode, :erlang, :exit, [:a]}, {:setopts, []}])", "{:error, {:error, :exit}}")
+        self.still_lives()
+
     def test_standard_input_is_empty(self):
         self.prints('IO.gets("name?")', ":eof")
 

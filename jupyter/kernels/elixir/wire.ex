@@ -54,27 +54,43 @@ defmodule Lab.Output do
     end
   end
 
-  defp handle({:put_chars, chars}, state), do: handle({:put_chars, :latin1, chars}, state)
+  # A request that can't be met is an error of who asked, as with OTP's own group leader: the session is linked to this process.
+  defp handle(request, state) do
+    answer(request, state)
+  catch
+    _, _ -> {{:error, {:error, function(request)}}, state}
+  end
 
-  defp handle({:put_chars, encoding, chars}, state) do
+  defp function({:put_chars, _, _, f, _}), do: f
+  defp function(_), do: :put_chars
+
+  defp answer({:put_chars, chars}, state), do: answer({:put_chars, :latin1, chars}, state)
+
+  defp answer({:put_chars, encoding, chars}, state) do
     case :unicode.characters_to_binary(chars, encoding) do
       text when is_binary(text) -> print(text, state)
       _ -> {{:error, :not_text}, state}
     end
   end
 
-  defp handle({:put_chars, encoding, m, f, a}, state), do: handle({:put_chars, encoding, apply(m, f, a)}, state)
+  defp answer({:put_chars, encoding, m, f, a}, state), do: answer({:put_chars, encoding, apply(m, f, a)}, state)
 
-  defp handle({:requests, requests}, state) do
-    Enum.reduce(requests, {:ok, state}, fn request, {_, state} -> handle(request, state) end)
+  # The first that can't be met ends a list of requests.
+  defp answer({:requests, requests}, state) do
+    Enum.reduce_while(requests, {:ok, state}, fn request, {_, state} ->
+      case handle(request, state) do
+        {{:error, _}, _} = refused -> {:halt, refused}
+        met -> {:cont, met}
+      end
+    end)
   end
 
-  defp handle({:get_geometry, :columns}, state), do: {100, state}
-  defp handle({:setopts, _}, state), do: {:ok, state}
-  defp handle(:getopts, state), do: {[binary: true, encoding: :unicode], state}
+  defp answer({:get_geometry, :columns}, state), do: {100, state}
+  defp answer({:setopts, _}, state), do: {:ok, state}
+  defp answer(:getopts, state), do: {[binary: true, encoding: :unicode], state}
   # There is nobody at a keyboard: `IO.gets` sees the end of the file.
-  defp handle(request, state) when elem(request, 0) in [:get_line, :get_chars, :get_until], do: {:eof, state}
-  defp handle(_, state), do: {{:error, :enotsup}, state}
+  defp answer(request, state) when elem(request, 0) in [:get_line, :get_chars, :get_until], do: {:eof, state}
+  defp answer(_, state), do: {{:error, :enotsup}, state}
 
   defp print(text, state) do
     bytes = state.bytes + byte_size(text)
