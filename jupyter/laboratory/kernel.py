@@ -8,6 +8,8 @@ from nbformat.v4 import output_from_msg
 # Of one cell: a first Rust cell with its crates takes half a minute on an idle machine, several on a busy one.
 CELL_SECONDS_MAX = 900
 START_SECONDS_MAX = 300
+# For a kernel to end by itself: it removes what it has made.
+STOP_SECONDS_MAX = 20
 OUTPUTS = {"stream", "display_data", "execute_result", "error"}
 
 
@@ -28,7 +30,8 @@ class Kernel:
 
     def __exit__(self, *_):
         self.client.stop_channels()
-        self.manager.shutdown_kernel(now=True)
+        self.manager.shutdown_wait_time = STOP_SECONDS_MAX
+        self.manager.shutdown_kernel()
 
     def run(self, source):
         """The outputs of a cell, in order."""

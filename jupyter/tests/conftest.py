@@ -3,7 +3,7 @@ import sys
 from pathlib import Path
 
 HOME = Path(__file__).resolve().parent.parent
-for folder in (HOME, *(HOME / "kernels" / language for language in ("go", "elixir", "rust"))):
+for folder in (HOME, HOME / "kernels", *(HOME / "kernels" / language for language in ("go", "elixir", "rust"))):
     sys.path.insert(0, str(folder))
 
 from laboratory.places import environment  # noqa: E402

@@ -48,7 +48,7 @@ class Notebook(unittest.TestCase):
     @classmethod
     def tearDownClass(cls):
         cls.client.stop_channels()
-        cls.manager.shutdown_kernel(now=True)
+        cls.manager.shutdown_kernel()
 
     def run_cell(self, code, when_running=None):
         request = self.client.execute(code)

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from ipykernel.kernelapp import IPKernelApp
@@ -18,6 +17,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 from cells import significant  # noqa: E402
 from program import STANDARD, CellError, Program, readable  # noqa: E402
+from scratch import Scratch  # noqa: E402
 from tutored import Tutored  # noqa: E402
 
 # What one cell may print; a loop that prints for ever would fill the browser.
@@ -91,7 +91,10 @@ class GoKernel(Tutored, Kernel):
         self.language_version = version.removeprefix("go")
         self.language_info = {**self.language_info, "version": self.language_version}
         self.banner = f"Go {self.language_version}, cells by GoNB's rules: declarations stay, %% begins the body of main"
-        self.folder = tempfile.mkdtemp(prefix="lab-go-")
+        self.scratch = Scratch("lab-kernel-go-")
+        self.folder = self.scratch.path
+        # What a compiler that is killed leaves.
+        self.environment["GOTMPDIR"] = str(self.folder)
         make_module(self.folder, ".".join(self.language_version.split(".")[:2]))
         self.program, self.process, self.interrupted, self.flags = Program(), None, False, []
 
@@ -247,7 +250,7 @@ class GoKernel(Tutored, Kernel):
     async def do_shutdown(self, restart):
         if self.process is not None:
             os.killpg(self.process.pid, signal.SIGKILL)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self.scratch.remove()
         return {"status": "ok", "restart": restart}
 
 

@@ -7,14 +7,11 @@
 """
 
 import asyncio
-import ctypes
 import os
 import queue
 import re
-import signal
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from ipykernel.kernelapp import IPKernelApp
@@ -24,20 +21,15 @@ from jupyter_client.connect import write_connection_file
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
+from child import die_with_parent  # noqa: E402
+from scratch import Scratch  # noqa: E402
 from slots import cache_home, claim  # noqa: E402
 from tutored import Tutored  # noqa: E402
 
 MARK = "\x02end of cell\x03"
 BARRIER = 'println!("\\u{2}end of cell\\u{3}"); eprintln!("\\u{2}end of cell\\u{3}");'
 START_SECONDS_MAX, ANSWER_SECONDS_MAX, LOOK_SECONDS = 300, 20, 0.5
-PR_SET_PDEATHSIG = 1
 OUTPUTS = {"stream", "display_data", "execute_result", "error", "clear_output", "update_display_data"}
-
-
-def die_with_parent():
-    """A kernel that is killed takes evcxr with it (Linux; elsewhere evcxr sees its sockets' end only)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Ended(Exception):
@@ -50,26 +42,27 @@ class RustKernel(Tutored, Kernel):
     help_links = [{"text": "The Rust Reference", "url": "https://doc.rust-lang.org/reference/"}]
     banner = "Rust by evcxr; all :dep lines belong in the first cell"
     tutor_language = "rust"
-    process = client = None
+    process = client = scratch = None
     panicked = ""
 
     async def begin(self):
         """evcxr with a connection of its own, in a folder that nobody else reads."""
-        self.folder = tempfile.mkdtemp(prefix="lab-rust-")
-        path, _ = write_connection_file(os.path.join(self.folder, "connection.json"))
+        self.scratch = Scratch("lab-kernel-rust-")
+        path, _ = write_connection_file(str(self.scratch.path / "connection.json"))
         # From this very thread: the child dies with the thread that made it.
-        self.process = self.spawn(path)
+        self.process = self.spawn(path, self.scratch.path)
         self.client = AsyncKernelClient(connection_file=path)
         self.client.load_connection_file()
         self.client.start_channels()
         await self.client.wait_for_ready(timeout=START_SECONDS_MAX)
 
     @staticmethod
-    def spawn(path):
+    def spawn(path, temporary):
         # What evcxr itself says (crates being compiled) is no cell's output; what cells print comes by messages.
         nowhere = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         folder, lock = claim(cache_home())
-        env = {**os.environ, "XDG_CACHE_HOME": str(folder)}
+        # evcxr compiles in temporary folders, and leaves them when it is ended.
+        env = {**os.environ, "XDG_CACHE_HOME": str(folder), "TMPDIR": str(temporary)}
         try:
             return subprocess.Popen([os.environ["LAB_EVCXR"], "--control_file", path], env=env, pass_fds=[lock], preexec_fn=die_with_parent, **nowhere)
         finally:
@@ -186,7 +179,9 @@ class RustKernel(Tutored, Kernel):
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
             self.process.wait()
-        self.client = self.process = None
+        if self.scratch is not None:
+            self.scratch.remove()
+        self.client = self.process = self.scratch = None
 
     async def do_shutdown(self, restart):
         self.end()
