@@ -111,6 +111,31 @@ class Go(Notebook):
         self.fails('%%\nfor { fmt.Println(strings.Repeat("a", 1000)) }', "OutputTooLarge", "1048576 bytes")
         self.still_lives()
 
+    def test_huge_displays(self):
+        self.fails('%%\nfor { gonbui.DisplayHTML("x") }', "OutputTooLarge", "1048576 bytes")
+        self.fails('%%\ngonbui.DisplayHTML(strings.Repeat("a", 2_000_000))', "OutputTooLarge", "1048576 bytes")
+        self.still_lives()
+
+    def test_a_character_on_the_border_of_two_reads_stays_whole(self):
+        _, out, _ = self.run_cell('%%\nos.Stdout.WriteString("ready" + strings.Repeat("é", 200_000))')
+        self.assertEqual(out, "ready" + "é" * 200_000)
+
+    def test_an_interrupt_that_is_not_heeded(self):
+        self.fails('import "os/signal"\n%%\nsignal.Ignore(os.Interrupt)\nfmt.Println("ready")\nfor {}', "Interrupted", "declarations", self.manager.interrupt_kernel)
+        self.fails("!echo ready; trap '' INT; sleep 1000", "Interrupted", "command", self.manager.interrupt_kernel)
+        self.still_lives()
+
+    def test_what_a_command_leaves_running_ends_with_it(self):
+        reader, writer = os.pipe()
+        with os.fdopen(reader) as pipe:
+            self.prints(f"!sleep 1000 >/proc/{os.getpid()}/fd/{writer} & echo started", "started")
+            os.close(writer)
+            self.assertEqual(pipe.read(), "")
+
+    def test_what_has_left_the_group_does_not_hold_the_cell(self):
+        _, out, _ = self.run_cell("!setsid sleep 1000 & echo $!")
+        os.kill(int(out), signal.SIGKILL)
+
     def test_child_killed(self):
         self.fails("import \"syscall\"\n%%\nsyscall.Kill(os.Getpid(), syscall.SIGKILL)\ntime.Sleep(time.Hour)", "Crashed", "SIGKILL")
         self.still_lives()
@@ -128,6 +153,21 @@ class Go(Notebook):
     def test_inspect_own_declaration(self):
         reply = self.client.inspect("kept", 4, reply=True, timeout=SECONDS_MAX)
         self.assertEqual(reply["content"]["data"]["text/plain"], "var kept = 41")
+
+
+class KilledGo(unittest.TestCase):
+    def test_a_program_ends_with_its_kernel(self):
+        manager, client = start_new_kernel(kernel_name="go", startup_timeout=SECONDS_MAX)
+        reader, writer = os.pipe()
+        with os.fdopen(reader) as pipe:
+            client.execute(f'%%\npipe, _ := os.OpenFile("/proc/{os.getpid()}/fd/{writer}", os.O_WRONLY, 0)\nfmt.Fprintln(pipe, "ready")\nfor {{}}')
+            self.assertEqual(pipe.readline(), "ready\n")
+            os.close(writer)
+            os.kill(manager.provisioner.process.pid, signal.SIGKILL)
+            # Its end: no one has the pipe any more.
+            self.assertEqual(pipe.read(), "")
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
 
 
 class Elixir(Notebook):

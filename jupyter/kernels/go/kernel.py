@@ -1,6 +1,8 @@
 """Jupyter kernel for Go: GoNB's cell rules, the real compiler, nothing to download."""
 
 import asyncio
+import codecs
+import contextlib
 import json
 import os
 import re
@@ -16,14 +18,17 @@ from ipykernel.kernelbase import Kernel
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 from cells import significant  # noqa: E402
+from child import Child  # noqa: E402
 from program import STANDARD, CellError, Program, readable  # noqa: E402
 from scratch import Scratch  # noqa: E402
 from tutored import Tutored  # noqa: E402
 
 # What one cell may print; a loop that prints for ever would fill the browser.
 OUTPUT_BYTES_MAX = 1 << 20
-# One display message, an image for instance.
-DISPLAY_BYTES_MAX = 8 << 20
+# What a display message counts besides its text: many short ones would fill the browser, too.
+DISPLAY_BYTES = 1 << 10
+# Until a program that does not heed an interrupt is killed.
+INTERRUPT_SECONDS = 3
 # Warmed by `lab install` with these very flags: other flags compile the standard library anew.
 BUILD_FLAGS = ["-trimpath", "-ldflags=-s -w"]
 KEYWORDS = "break case chan const continue default defer else fallthrough for func go goto if import interface map package range return select struct switch type var".split()
@@ -58,22 +63,16 @@ class OutputTooLarge(Exception):
 
 
 class Printed:
-    """Counts what a process group prints, and ends the group when it is too much."""
+    """Counts what a program and all that it starts print and show, and ends them when it is too much."""
 
-    def __init__(self, group):
-        self.group, self.bytes, self.too_much = group, 0, ""
+    def __init__(self, child):
+        self.child, self.bytes, self.too_much = child, 0, False
 
     def add(self, count):
         self.bytes += count
         if self.bytes > OUTPUT_BYTES_MAX:
-            self.stop(f"more than {OUTPUT_BYTES_MAX} bytes")
-
-    def stop(self, why):
-        self.too_much = self.too_much or why
-        try:
-            os.killpg(self.group, signal.SIGKILL)
-        except ProcessLookupError:
-            pass  # It has ended by itself.
+            self.too_much = True
+            self.child.signal(signal.SIGKILL)
 
 
 class GoKernel(Tutored, Kernel):
@@ -96,7 +95,7 @@ class GoKernel(Tutored, Kernel):
         # What a compiler that is killed leaves.
         self.environment["GOTMPDIR"] = str(self.folder)
         make_module(self.folder, ".".join(self.language_version.split(".")[:2]))
-        self.program, self.process, self.interrupted, self.flags = Program(), None, False, []
+        self.program, self.child, self.interrupted, self.flags = Program(), None, False, []
 
     def write(self, name, text):
         self.send_response(self.iopub_socket, "stream", {"name": name, "text": text})
@@ -111,50 +110,55 @@ class GoKernel(Tutored, Kernel):
         reader, writer = os.pipe() if display else (None, None)
         env = {**self.environment, **({"LAB_DISPLAY_FD": str(writer)} if display else {})}
         self.interrupted = False
-        self.process = process = await asyncio.create_subprocess_exec(
-            *argv, cwd=self.folder, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            start_new_session=True, pass_fds=(writer,) if display else (),
-        )
-        if display:
-            os.close(writer)
-        printed, errors = Printed(process.pid), []
-        readers = [self.pump(process.stdout, "stdout", stream, printed), self.pump(process.stderr, "stderr", stream, printed, errors)]
-        if display:
-            readers.append(self.pump_display(reader, printed))
         try:
-            await asyncio.gather(*readers)
-            code = await process.wait()
+            self.child = child = Child(argv, cwd=self.folder, env=env, pass_fds=(writer,) if display else ())
+            printed, errors = Printed(child), []
+            out, err = child.process.stdout, child.process.stderr
+            sinks = {out.fileno(): self.printer("stdout", stream, printed), err.fileno(): self.printer("stderr", stream, printed, errors)}
+            if display:
+                sinks[reader] = self.shower(printed)
+            with out, err:
+                code = await child.ended(sinks)
         finally:
-            self.process = None
+            self.child = None
+            for descriptor in (reader, writer) if display else ():
+                os.close(descriptor)
         if printed.too_much:
-            raise OutputTooLarge(printed.too_much + "; the program was ended")
+            raise OutputTooLarge(f"more than {OUTPUT_BYTES_MAX} bytes; the program was ended")
         return code, "".join(errors)
 
-    async def pump(self, pipe, name, stream, printed, keep=None):
-        # To the end of the pipe, whatever happens: asyncio does not see a process end whose pipe is not read.
-        while data := await pipe.read(65536):
+    def printer(self, name, stream, printed, keep=None):
+        """Takes what a program prints."""
+        text_of = codecs.getincrementaldecoder("utf-8")("replace").decode
+
+        def take(data):
+            # To the end of the pipe, whatever happens: a program whose pipe is full does not end.
             if printed.too_much:
-                continue
-            text = data.decode("utf-8", "replace")
+                return
+            text = text_of(data)
             if keep is not None:
                 keep.append(text)
-            if stream:
+            if stream and text:
                 self.write(name, text)
             printed.add(len(data))
 
-    async def pump_display(self, descriptor, printed):
-        stream = asyncio.StreamReader(limit=DISPLAY_BYTES_MAX)
-        pipe = os.fdopen(descriptor, "rb")
-        await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), pipe)
-        while True:
-            try:
-                line = await stream.readline()
-            except ValueError:
-                printed.stop(f"an image of more than {DISPLAY_BYTES_MAX} bytes")
+        return take
+
+    def shower(self, printed):
+        """Takes display messages, a line each."""
+        unfinished = bytearray()
+
+        def take(data):
+            if printed.too_much:
                 return
-            if not line:
-                return
-            self.send_response(self.iopub_socket, "display_data", {"data": json.loads(line), "metadata": {}})
+            *lines, rest = (bytes(unfinished) + data).split(b"\n")
+            unfinished[:] = rest
+            for line in lines:
+                with contextlib.suppress(ValueError):  # A program may write anything there.
+                    self.send_response(self.iopub_socket, "display_data", {"data": json.loads(line), "metadata": {}})
+            printed.add(len(data) + len(lines) * DISPLAY_BYTES)
+
+        return take
 
     async def execute_code(self, code, silent):
         try:
@@ -177,6 +181,8 @@ class GoKernel(Tutored, Kernel):
                 self.program = Program()
             elif command.startswith("!"):
                 code, _ = await self.run(["sh", "-c", command[1:]])
+                if self.interrupted:
+                    return self.fail("Interrupted", "the command was interrupted")
                 if code:
                     return self.fail("ShellError", f"exit status {code}")
             else:
@@ -193,6 +199,8 @@ class GoKernel(Tutored, Kernel):
 
     async def run_tests(self, program):
         code, _ = await self.run([self.go, "test", "-vet=off", "-v", *self.flags, "."])
+        if self.interrupted:
+            return self.fail("Interrupted", "the tests were interrupted; nothing was declared")
         if code:
             return self.fail("TestFailed", f"go test: exit status {code}")
         self.program = program
@@ -242,14 +250,16 @@ class GoKernel(Tutored, Kernel):
         return {"status": "incomplete", "indent": "\t"} if depth > 0 else {"status": "complete"}
 
     async def interrupt_request(self, stream, ident, parent):
-        if self.process is not None:
+        # Another thread than the cell's.
+        if (child := self.child) is not None:
             self.interrupted = True
-            os.killpg(self.process.pid, signal.SIGINT)
+            child.signal(signal.SIGINT)
+            asyncio.get_running_loop().call_later(INTERRUPT_SECONDS, child.signal, signal.SIGKILL)
         self.session.send(stream, "interrupt_reply", {"status": "ok"}, parent, ident=ident)
 
     async def do_shutdown(self, restart):
-        if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
+        if (child := self.child) is not None:
+            child.signal(signal.SIGKILL)
         self.scratch.remove()
         return {"status": "ok", "restart": restart}
 
