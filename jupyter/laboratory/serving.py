@@ -26,9 +26,10 @@ class NotServed(Exception):
 def serving(application, folder):
     """(`127.0.0.1:PORT`, the token) of `jupyter server` or `jupyter lab` over a folder. The reader's settings are not read."""
     token, own = os.urandom(16).hex(), tempfile.mkdtemp(prefix="lab-serving-")
-    argv = [sys.executable, "-m", "jupyter", application, "--ip=127.0.0.1", "--port=0", "--no-browser", f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder}"]
+    argv = [sys.executable, "-m", "jupyter", application, "--ip=127.0.0.1", "--port=0", "--no-browser", f"--ServerApp.root_dir={folder}"]
     argv += ["--allow-root"] if os.geteuid() == 0 else []
-    env = {**os.environ, "JUPYTER_RUNTIME_DIR": own, "JUPYTER_CONFIG_DIR": os.path.join(own, "config")}
+    # Not among the arguments: every user of the machine may read those.
+    env = {**os.environ, "JUPYTER_TOKEN": token, "JUPYTER_RUNTIME_DIR": own, "JUPYTER_CONFIG_DIR": os.path.join(own, "config")}
     process = subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
         port = announced(process)

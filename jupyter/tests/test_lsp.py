@@ -1,8 +1,10 @@
 """The translation of notebooks, its positions, and the servers over JupyterLab's own websocket."""
 
 import asyncio
+import contextlib
 import json
 import sys
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -85,6 +87,21 @@ def test_plain_files_pass(tmp_path):
 def lab(tmp_path_factory):
     with serving("server", tmp_path_factory.mktemp("root")) as found:
         yield found
+
+
+def test_the_servers_token_is_no_argument_of_any_process(lab):
+    host, token = lab
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(f"http://{host}/api/status", timeout=30)
+    request = urllib.request.Request(f"http://{host}/api/status", headers={"Authorization": f"token {token}"})
+    assert urllib.request.urlopen(request, timeout=30).status == 200
+    assert not any(token in argument for argument in arguments())
+
+
+def arguments():
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            yield path.read_bytes().decode("utf-8", "replace")
 
 
 # Cells of which none has run, and what must be offered at their end.
