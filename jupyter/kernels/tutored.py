@@ -1,6 +1,7 @@
 """What the project's own kernels share: `%%tutor`, and telling the tutor what failed."""
 
 import asyncio
+import contextlib
 import sys
 from pathlib import Path
 
@@ -25,14 +26,22 @@ class Tutored:
         if not code.strip():
             return self.done()
         # An answer may take a minute, from an endpoint that the reader has set.
-        answer = await asyncio.to_thread(self.tutor.asked, code)
+        answer = await asyncio.to_thread(self.asked, code)
         if answer is not None:
             self.send_response(self.iopub_socket, "display_data", {"data": {"text/markdown": answer, "text/plain": answer}, "metadata": {}})
             return self.done()
         reply = await self.execute_code(code, silent)
         if not silent:
-            self.tutor.saw(code, self.error_of(reply))
+            with contextlib.suppress(Exception):
+                self.tutor.saw(code, self.error_of(reply))
         return reply
+
+    def asked(self, code):
+        """The tutor's answer, or None. Whatever happens to it: a cell without a reply would run for ever."""
+        try:
+            return self.tutor.asked(code)
+        except Exception as error:
+            return f"The tutor failed ({type(error).__name__}: {error})." if code.lstrip().startswith("%%tutor") else None
 
     def error_of(self, reply):
         return None if reply["status"] == "ok" else f"{reply.get('ename', 'Error')}: {reply.get('evalue', '')}"

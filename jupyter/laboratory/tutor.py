@@ -4,6 +4,7 @@ With `LAB_TUTOR_URL` set (an OpenAI-compatible endpoint; off by default) the tut
 sent is shown first; `%%tutor send` sends exactly that, once. Nothing else ever leaves the machine. The standard library only: it runs in every kernel.
 """
 
+import http.client
 import json
 import os
 import re
@@ -128,9 +129,11 @@ class Tutor:
         body, self.pending = self.pending, None
         try:
             return self.post(body)
-        except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        except (OSError, http.client.HTTPException, ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
             reason = getattr(error, "reason", None) or error
-            return f"The tutor did not answer ({type(error).__name__}: {reason}). Without it:\n\n{self.hint()}"
+            # The check may have passed since the question was shown.
+            without = f"Without it:\n\n{self.hint()}" if self.failed else "The check has passed meanwhile."
+            return f"The tutor did not answer ({type(error).__name__}: {reason}). {without}"
 
     def post(self, body):
         headers = {"Content-Type": "application/json"}

@@ -3,12 +3,14 @@
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from socketserver import StreamRequestHandler, TCPServer
 
 import pytest
 from laboratory.kernel import Kernel
 from laboratory.lessons import all_lessons
 from laboratory.places import KERNEL_NAMES, LANGUAGES
 from laboratory.tutor import Tutor
+from tutored import Tutored
 
 LESSON = """# A lesson
 
@@ -104,13 +106,51 @@ def test_nothing_is_sent_before_it_was_shown_and_then_exactly_that(tutor):
         server.server_close()
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "nonsense", "file:///etc"])
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "nonsense", "file:///etc", "http://127.0.0.1:port", "http://127.0.0.1:9/a b"])
 def test_an_endpoint_that_fails_leaves_the_hints(tutor, url):
     tutor = tutor(LAB_TUTOR_URL=url)
     tutor.saw(CHECK, "AssertionError: one and two")
     tutor.asked("%%tutor")
     answer = tutor.asked("%%tutor send")
     assert "did not answer" in answer and "Add." in answer
+
+
+@pytest.mark.parametrize("answered", [b"no HTTP at all\r\n\r\n", b"HTTP/1.0 200 OK\r\n\r\n" + b"[" * 60_000])
+def test_an_answer_that_is_none_leaves_the_hints(tutor, answered):
+    class Stub(StreamRequestHandler):
+        def handle(self):
+            while self.rfile.readline() not in (b"\r\n", b""):
+                pass
+            self.wfile.write(answered)
+
+    with TCPServer(("127.0.0.1", 0), Stub) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        tutor = tutor(LAB_TUTOR_URL=f"http://127.0.0.1:{server.server_address[1]}")
+        tutor.saw(CHECK, "AssertionError: one and two")
+        tutor.asked("%%tutor")
+        answer = tutor.asked("%%tutor send")
+        thread.join()
+    assert "did not answer" in answer and "Add." in answer
+
+
+def test_a_check_that_has_passed_meanwhile_leaves_no_hints(tutor):
+    tutor = tutor(LAB_TUTOR_URL="http://127.0.0.1:9")
+    tutor.saw(CHECK, "AssertionError: one and two")
+    tutor.asked("%%tutor")
+    tutor.saw(CHECK, None)
+    answer = tutor.asked("%%tutor send")
+    assert "did not answer" in answer and "passed" in answer and "Add." not in answer
+
+
+def test_a_tutor_that_fails_is_an_answer():
+    class Broken(Tutored):
+        @property
+        def tutor(self):
+            raise OSError("no lesson")
+
+    assert "OSError: no lesson" in Broken().asked("%%tutor")
+    assert Broken().asked("1 + 1") is None
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
