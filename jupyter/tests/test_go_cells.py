@@ -43,6 +43,20 @@ def test_split_keeps_line_numbers():
     assert cell.chunks[0].line == 1 and cell.body == "println(a)\n"
 
 
+def test_a_line_within_a_raw_string_or_a_comment_is_no_command():
+    code = "!echo `date` it's\nvar text = `\n%d\n!x\n%% y`\n/*\n!z\n*/\n%%\nfmt.Printf(`\n%s`)\n%goflags \"`\n!last"
+    cell = split(code)
+    assert cell.commands == ["!echo `date` it's", '%goflags "`', "!last"]
+    assert [chunk.text for chunk in cell.chunks] == ["var text = `\n%d\n!x\n%% y`"]
+    assert (cell.body, cell.body_line) == ("fmt.Printf(`\n%s`)\n\n", 9)
+
+
+def test_reset_forgets_what_was_before_the_cell_and_keeps_what_it_declares():
+    first, _, _ = Program().with_cell('import r "math/rand/v2"\nvar a, b = 1, 2', "cell[1]")
+    second, _, _ = first.with_cell("%reset\nvar b = 3", "cell[2]")
+    assert (list(second.declarations), second.imports) == ([("b",)], {})
+
+
 def test_a_redefinition_replaces_and_a_failed_cell_changes_nothing():
     first, _, _ = Program().with_cell("func f() int { return 1 }", "cell[1]")
     second, cell, main = first.with_cell("func f() int { return 2 }\n%%\nfmt.Println(f())", "cell[2]")

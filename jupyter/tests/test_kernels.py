@@ -150,6 +150,11 @@ class Go(Notebook):
         self.prints("!echo shell", "shell")
         self.fails("%unknown", "UnknownCommand", "%goflags")
 
+    def test_reset_in_a_cell_that_declares(self):
+        self.run_cell("%reset\nvar other = 1")
+        self.fails("%%\nfmt.Println(kept)", "CompileError", "undefined: kept")
+        self.prints("%%\nfmt.Println(other)", "1")
+
     def test_inspect_own_declaration(self):
         reply = self.client.inspect("kept", 4, reply=True, timeout=SECONDS_MAX)
         self.assertEqual(reply["content"]["data"]["text/plain"], "var kept = 41")
@@ -190,6 +195,12 @@ class Elixir(Notebook):
 
     def test_huge_output(self):
         self.fails('for _ <- Stream.cycle([1]), do: IO.puts(String.duplicate("a", 1000))', "OutputTooLarge", "1048576 bytes")
+        self.still_lives()
+
+    def test_huge_displays(self):
+        self.fails('for _ <- Stream.cycle([1]), do: Lab.html("x")', "OutputTooLarge", "1048576 bytes")
+        self.fails('Lab.html(String.duplicate("a", 2_000_000))', "OutputTooLarge", "1048576 bytes")
+        self.fails("Lab.html({1})", "Protocol.UndefinedError", "String.Chars")
         self.still_lives()
 
     def test_exit_of_a_linked_process(self):

@@ -23,7 +23,7 @@ from translate import LINES_ON_TOP, go, rust  # noqa: E402
 SECONDS_MAX = 120
 ASK_AGAIN_SECONDS = 0.3
 RUST_CELLS = [":dep hex = \"1\"", "let v = vec![1];\nv.len()", "fn f() -> u8 { 1 }", "// only words", "", "let s = \"a\nb\";", "match 1 {\n    _ => {}\n}"]
-GO_CELLS = ["import \"fmt\"", "var a = 1", "var a, b = 1, 2", "func f() {}", "%%\nfmt.Println(a)", "%% x\n// c", "%goflags -race", "type T struct {\n\tx int\n}", "", "func f() int { return 2 }\n\n%%\nf() // last"]
+GO_CELLS = ["import \"fmt\"", "var a = 1", "var a, b = 1, 2", "func f() {}", "%%\nfmt.Println(a)", "%% x\n// c", "%goflags -race", "var s = `\n%d\n`", "type T struct {\n\tx int\n}", "", "func f() int { return 2 }\n\n%%\nf() // last"]
 
 
 @pytest.mark.parametrize(("translate", "known"), [(rust, RUST_CELLS), (go, GO_CELLS)])

@@ -17,7 +17,6 @@ defmodule Lab.Evaluator do
   defp loop({binding, env} = state) do
     receive do
       {:lab_eval, server, id, code} ->
-        Process.put(:lab_id, id)
         {reply, state} = evaluate(code, binding, env, state)
         send(server, {:lab_done, self(), id, reply, state})
         loop(state)

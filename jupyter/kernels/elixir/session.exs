@@ -13,6 +13,7 @@ defmodule Lab.Server do
     # A crashed linked process is reported by the cell itself; the logger would print it a second time.
     Lab.Wire.start()
     out = Lab.Output.start("OUT")
+    Process.register(out, :lab_out)
     err = Lab.Output.start("ERR")
     Process.unregister(:standard_error)
     Process.register(err, :standard_error)

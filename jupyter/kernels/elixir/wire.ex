@@ -33,11 +33,23 @@ defmodule Lab.Wire do
 end
 
 defmodule Lab.Output do
-  @moduledoc "A group leader: forwards what a cell prints, up to a limit."
+  @moduledoc "A group leader: forwards what a cell prints and shows, up to a limit."
 
   @bytes_max 1_048_576
+  # What an image counts besides its text: many small ones would fill the browser, too.
+  @shown_bytes 1024
 
   def start(kind), do: spawn_link(fn -> loop(%{kind: kind, id: "0", bytes: 0, owner: nil}) end)
+
+  @doc "Shows `data` as the given MIME type."
+  def show(mime, data) do
+    reference = make_ref()
+    send(:lab_out, {:show, self(), reference, [to_string(mime), to_string(data)]})
+
+    receive do
+      {^reference, :shown} -> :ok
+    end
+  end
 
   defp loop(state) do
     receive do
@@ -47,6 +59,12 @@ defmodule Lab.Output do
       {:io_request, from, reference, request} ->
         {reply, state} = handle(request, state)
         send(from, {:io_reply, reference, reply})
+        loop(state)
+
+      {:show, from, reference, fields} ->
+        size = fields |> Enum.map(&byte_size/1) |> Enum.sum()
+        state = forward("RICH", fields, size + @shown_bytes, state)
+        send(from, {reference, :shown})
         loop(state)
 
       _ ->
@@ -92,12 +110,14 @@ defmodule Lab.Output do
   defp answer(request, state) when elem(request, 0) in [:get_line, :get_chars, :get_until], do: {:eof, state}
   defp answer(_, state), do: {{:error, :enotsup}, state}
 
-  defp print(text, state) do
-    bytes = state.bytes + byte_size(text)
+  defp print(text, state), do: {:ok, forward(state.kind, [text], byte_size(text), state)}
+
+  defp forward(kind, fields, size, state) do
+    bytes = state.bytes + size
 
     cond do
       bytes <= @bytes_max ->
-        Lab.Wire.send(state.kind, state.id, [text])
+        Lab.Wire.send(kind, state.id, fields)
 
       state.bytes <= @bytes_max and is_pid(state.owner) ->
         Process.exit(state.owner, {:shutdown, {:output_too_large, @bytes_max}})
@@ -107,6 +127,6 @@ defmodule Lab.Output do
         :ok
     end
 
-    {:ok, %{state | bytes: bytes}}
+    %{state | bytes: bytes}
   end
 end

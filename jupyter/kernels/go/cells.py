@@ -151,16 +151,31 @@ def imports(text):
         yield alias or base, alias, match["path"]
 
 
+def command_lines(code):
+    """The numbers of the lines that are commands: they begin with `%` or `!`, and not within a raw string or a comment."""
+    found, at, line, begins = [], 0, 0, True
+    while at < len(code):
+        if begins and code[at] in "%!":
+            found.append(line)
+            # To its end: what stands there is no Go.
+            at += len(code[at:].partition("\n")[0])
+            begins = False
+            continue
+        match = TOKEN.match(code, at)
+        text = match.group() if match else code[at]
+        begins, line, at = text == "\n", line + text.count("\n"), at + len(text)
+    return found
+
+
 def split(code):
     """The parts of a cell. Command lines become empty ones, so that line numbers hold."""
     lines, commands, main, arguments = code.split("\n"), [], None, []
-    for number, line in enumerate(lines):
+    for number in command_lines(code):
+        line, lines[number] = lines[number], ""
         if main is None and line.startswith("%%"):
             main, arguments = number, line[2:].split()
-            lines[number] = ""
-        elif line.startswith(("%", "!")):
+        else:
             commands.append(line)
-            lines[number] = ""
     if main is None:
         return Cell(chunks("\n".join(lines)), commands=commands)
     head, body = "\n".join(lines[:main]), "\n".join(lines[main + 1 :])

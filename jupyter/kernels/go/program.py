@@ -31,8 +31,9 @@ class Program:
         self.declarations = declarations or {}  # names -> (chunk, cell name)
 
     def with_cell(self, code, name):
-        """(the program with the cell merged, the split cell, its own `func main` or None)."""
+        """(the program with the cell merged, the split cell, its own `func main` or None). `%reset` forgets what was before the cell."""
         cell = split(code)
+        before = Program() if any(command.split()[0] == "%reset" for command in cell.commands) else self
         new_imports, new, main = {}, {}, None
         for chunk in cell.chunks:
             if chunk.kind == "import":
@@ -49,8 +50,8 @@ class Program:
             hoisted, cell.body = hoist_imports(cell.body)
             new_imports |= hoisted
         replaced = {each for names in new for each in names}
-        kept = {names: entry for names, entry in self.declarations.items() if not replaced & set(names)}
-        return Program({**self.imports, **new_imports}, {**kept, **new}), cell, main
+        kept = {names: entry for names, entry in before.declarations.items() if not replaced & set(names)}
+        return Program({**before.imports, **new_imports}, {**kept, **new}), cell, main
 
     def source(self, cell, main, name, test=False):
         parts = [f"//line {of}:{chunk.line + 1}\n{chunk.text}\n" for chunk, of in self.declarations.values()]

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "go"))
-from cells import chunks, imports  # noqa: E402
+from cells import chunks, command_lines, imports  # noqa: E402
 from program import Program  # noqa: E402
 
 LINES_ON_TOP = 1
@@ -48,10 +48,9 @@ def go(text):
     lines, found = cells(text)
     known, declared = {}, {}
     for first, end in found:
-        body = next((number for number in range(first, end) if lines[number].startswith("%%")), None)
-        for number in range(first, end):
-            if number != body and lines[number].startswith(("%", "!")):
-                lines[number] = ""
+        commands = [first + number for number in command_lines("\n".join(lines[first:end]))]
+        body = next((number for number in commands if lines[number].startswith("%%")), None)
+        blank(lines, (number for number in commands if number != body))
         head = "\n".join(lines[first : end if body is None else body])
         for chunk in chunks(head, first):
             span = range(chunk.line, chunk.line + chunk.text.count("\n") + 1)
