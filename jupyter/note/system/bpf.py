@@ -37,11 +37,11 @@ class Refused(Exception):
     """The verifier's log."""
 
 
-def load(code, kind=XDP):
-    """The descriptor of a loaded program; Refused with the verifier's own words."""
+def load(code, kind=XDP, level=1):
+    """The descriptor of a loaded program; Refused with the verifier's own words: each instruction at level 1, the verdict alone at level 4."""
     code = b"".join(code)
     text, licence, log = ctypes.create_string_buffer(code, len(code)), ctypes.create_string_buffer(b"GPL"), ctypes.create_string_buffer(LOG_BYTES)
-    attributes = struct.pack("=IIQQIIQII", kind, len(code) // 8, ctypes.addressof(text), ctypes.addressof(licence), 1, LOG_BYTES, ctypes.addressof(log), 0, 0)
+    attributes = struct.pack("=IIQQIIQII", kind, len(code) // 8, ctypes.addressof(text), ctypes.addressof(licence), level, LOG_BYTES, ctypes.addressof(log), 0, 0)
     try:
         return bpf(PROG_LOAD, attributes)[0]
     except OSError as error:
