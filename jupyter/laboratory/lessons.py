@@ -103,7 +103,12 @@ def block(match, language):
 def notebook(lesson, language):
     kernel = KERNEL_NAMES[language]
     header = f"---\njupytext:\n  text_representation:\n    format_name: myst\nkernelspec:\n  name: {kernel}\n  display_name: {DISPLAY[language]}\n  language: {language}\n---\n\n"
-    book = jupytext.reads(header + myst(lesson, language), fmt="md:myst")
+    text = myst(lesson, language)
+    book = jupytext.reads(header + text, fmt="md:myst")
+    # A fence without a blank line above it belongs to the paragraph or the block there: nobody would see the cell, and nothing run it.
+    written, made = text.count("```{code-cell}\n"), sum(cell.cell_type == "code" for cell in book.cells)
+    if written != made:
+        raise BadLesson(f"{lesson.name} ({language}): {written} cells are written, {made} are cells: one has no blank line above it")
     for number, cell in enumerate(book.cells):
         # Ids that do not change when the notebook is made again.
         cell.id = hashlib.sha256(f"{lesson.name}/{language}/{number}".encode()).hexdigest()[:12]

@@ -54,6 +54,14 @@ def test_each_language_gets_its_own_cells(lesson):
     assert "<summary>Hint 1</summary>" in prose["rust"] and "print(2)" in prose["python"] and "print(2)" not in prose["go"]
 
 
+def test_a_cell_that_nobody_would_see_is_refused(lesson):
+    lesson.text += "```{code-cell} python\nassert False\n```\n"  # right below the solution's folded block
+    with pytest.raises(lessons.BadLesson, match="2 cells are written, 1 are cells"):
+        lesson.notebook("python")
+    lesson.text = lesson.text.replace("```{code-cell} python\nassert", "\n```{code-cell} python\nassert")
+    assert [cell.source for cell in lesson.notebook("python").cells if cell.cell_type == "code"] == ["print(1)", "assert False"]
+
+
 def test_cells_keep_their_ids(lesson):
     first, second = lesson.notebook("go"), lesson.notebook("go")
     assert [cell.id for cell in first.cells] == [cell.id for cell in second.cells]
