@@ -118,7 +118,7 @@ impl Egress {
         let mut links = Vec::new();
         for (name, attach_type) in HOOKS {
             let program = load(&mut object, name)?;
-            let pin = directory.join(format!("link-{name}"));
+            let pin = pin(directory, name);
             let candidates = std::iter::once(directory).chain(older.iter().map(PathBuf::as_path));
             links.push(match adopt(program.as_fd(), identity, candidates, name, &pin)? {
                 Some(link) => link,
@@ -155,6 +155,15 @@ impl Egress {
         // SAFETY: in bounds of the mapping and aligned; it is read through `Word` only.
         Some(unsafe { &*self.counters.as_ptr().cast::<Word>().add(index) })
     }
+}
+
+/// Takes off what an earlier guard of this instance left: nobody asks for it any more, and dials are refused no longer.
+pub fn remove(directory: &Path) -> Result<(), EgressError> {
+    HOOKS.iter().try_for_each(|(name, _)| bpffs::remove_link(&pin(directory, name)).map_err(failed(format!("detaching {name}"))))
+}
+
+fn pin(directory: &Path, name: &str) -> PathBuf {
+    directory.join(format!("link-{name}"))
 }
 
 fn load(object: &mut aya::Ebpf, name: &'static str) -> Result<OwnedFd, EgressError> {

@@ -125,6 +125,19 @@ fn shadow_counts_dials_and_refuses_none() {
 }
 
 #[test]
+fn a_guard_that_is_no_longer_asked_to_refuses_no_dial() {
+    let Some(group) = Group::new("a_guard_that_is_no_longer_asked_to_refuses_no_dial") else { return };
+    drop(group.lab.start(&group.arguments(&["--mode", "enforce"])));
+    assert_eq!(group.dial("tcp", "10.0.0.1"), "EPERM");
+    // Not even the control group is named any more.
+    let guard = group.lab.start(&[]);
+    for (how, address) in [("tcp", "10.0.0.1"), ("send", "10.0.0.1"), ("tcp", "fd00::1"), ("send", "fd00::1")] {
+        assert_ne!(group.dial(how, address), "EPERM", "{how} {address}");
+    }
+    assert_eq!(guard.stats().egress, None);
+}
+
+#[test]
 fn a_folder_that_is_no_control_group_is_refused_by_name() {
     let Some(lab) = Lab::new("a_folder_that_is_no_control_group_is_refused_by_name") else { return };
     let error = lab.start_fails(&["--egress", "--cgroup", "/tmp"]);

@@ -122,6 +122,9 @@ impl Guard {
                 return Err(error.into());
             }
         };
+        if egress.is_none() {
+            egress::remove(&directory)?;
+        }
         if attached.hook == Some(Hook::Tcx) {
             object.in_tcx();
             forgo_proxy(&tables, &object, &directory)?;
