@@ -256,7 +256,9 @@ impl Flows {
         floor.map(|(key, flow)| (key.address, flow.label.as_str())).find(|(address, _)| prefix.contains(*address))
     }
 
-    /// Announces a flow; its row and generation. All rows taken: the flow works without a row. Announced again, it keeps its tokens.
+    /// Announces a flow; its row and generation. All rows taken: the flow works without a row. Announced again, it keeps its
+    /// tokens. Dialing an address and port whose flow is established changes nothing: over QUIC a peer is dialed where it is
+    /// connected from.
     pub fn add(
         &mut self,
         tables: &Tables,
@@ -265,6 +267,11 @@ impl Flows {
         announcement: Announcement<'_>,
     ) -> Result<(Option<u32>, u32), FlowError> {
         let Announcement { key, class, label, stake, now, in_floor_range } = announcement;
+        if class == FlowKind::Dialing
+            && let Some(established) = self.flows.get(&key).filter(|flow| flow.class != FlowKind::Dialing)
+        {
+            return Ok(self.rows.get(&established.row).map_or((None, 0), |row| (Some(established.row), row.generation)));
+        }
         if !in_floor_range || class == FlowKind::Dialing {
             self.check_limits(&key, class, stake, label)?;
         }

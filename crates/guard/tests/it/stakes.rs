@@ -214,3 +214,27 @@ fn the_least_is_everybodys_and_shares_survive_a_killed_guard() {
     scene.send(address(2), 2_000);
     assert_eq!(scene.passed(2), 2_000);
 }
+
+/// Over QUIC a peer is dialed at the address and port that its flow has.
+#[test]
+fn dialing_a_peer_that_is_connected_changes_nothing() {
+    let Some(scene) = Scene::new("dialing_a_peer_that_is_connected_changes_nothing", BUDGETS, &[]) else { return };
+    let ask = |id, class, label: &str, stake_ppm| {
+        let (protocol, address, label) = (Protocol::Udp, address(id).into(), label.to_string());
+        scene.guard.ask(&Request::FlowAdd { protocol, address, port: 9000, class, label, stake_ppm })
+    };
+    let peers = [(1, FlowKind::Floor, Some(500_000)), (2, FlowKind::Known, None), (3, FlowKind::Dialed, Some(250_000))];
+    let rows = peers.map(|(id, class, stake_ppm)| ask(id, class, &name(id), stake_ppm));
+    let before = scene.flows();
+    for ((id, ..), row) in peers.into_iter().zip(rows) {
+        assert!(matches!(row, Response::Flow { row: Some(_), .. }), "{row:?}");
+        assert_eq!(ask(id, FlowKind::Dialing, "", None), row);
+    }
+    assert_eq!(scene.flows(), before);
+    // Nobody's flow is dialed as ever, and becomes what its peer proves to be.
+    let class = || scene.flows().into_iter().find(|flow| flow.address == std::net::IpAddr::from(address(4))).map(|flow| flow.class);
+    ask(4, FlowKind::Dialing, "", None);
+    assert_eq!(class(), Some(FlowKind::Dialing));
+    ask(4, FlowKind::Known, &name(4), None);
+    assert_eq!(class(), Some(FlowKind::Known));
+}
