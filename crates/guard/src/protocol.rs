@@ -486,7 +486,8 @@ pub struct Stats {
     pub latency_udp: LatencyInfo,
     /// The egress guard; null where none was asked for.
     pub egress: Option<EgressInfo>,
-    /// The probes, by name: how each is attached, or `off: …`, or `none: …` with the reason.
+    /// The probes, and the egress guard (`egress`) if one was asked for, by name: how each is attached, or `off: …`, or `none: …`
+    /// with the reason.
     #[serde(default)]
     pub probes: BTreeMap<String, String>,
     /// Packets on protected ports that passed the guard and were dropped by the kernel's own stack, by its reason; zeros are left out.

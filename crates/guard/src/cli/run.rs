@@ -85,7 +85,8 @@ pub struct Run {
     /// Keep the processes of --cgroup from dialing private, link-local, documentation and other special ranges. Follows the mode: shadow only counts.
     #[arg(long, requires = "cgroup")]
     pub egress: bool,
-    /// The node's control group, a directory of cgroup2: its TCP connections get figures in `peers`, and --egress guards it.
+    /// The node's control group, a directory of cgroup2: its TCP connections get figures in `peers`, and --egress guards it. It
+    /// may come later, and go and come again with the node's service.
     #[arg(long)]
     pub cgroup: Option<PathBuf>,
     /// Prefixes that may be dialed all the same.

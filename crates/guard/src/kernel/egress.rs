@@ -1,8 +1,9 @@
 //! The egress guard: programs on a control group that keep its processes from dialing special ranges.
 //!
 //! The links are pinned beside the filter's: a dead guard leaves them in place, a restarted one takes them over, `detach` undoes them.
+//! They end with the control group; a running guard puts the programs on the next one.
 
-use super::{bpffs, load, sys, tables};
+use super::{bpffs, group::GONE, load, sys, tables};
 use crate::{
     Prefix,
     protocol::{EgressCount, EgressInfo},
@@ -31,8 +32,6 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!("../../objects/egress.o");
 const MAPS: [&str; 4] = ["CONTROL", "EGRESS4", "EGRESS6", "EGRESS"];
 /// Programs and their attach types (`enum bpf_attach_type`).
 const HOOKS: [(&str, u32); 4] = [("connect4", 10), ("connect6", 11), ("sendmsg4", 14), ("sendmsg6", 15)];
-/// Magic number of cgroup2.
-const CGROUP2_MAGIC: libc::c_long = 0x6367_7270;
 
 /// What to guard.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,18 +74,17 @@ pub enum EgressError {
     },
 }
 
+/// With what lies behind it, in one line.
+fn told(error: &EgressError) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
 fn failed(operation: impl Into<String>) -> impl FnOnce(io::Error) -> EgressError {
     let operation = operation.into();
     move |source| EgressError::Io { operation, source }
-}
-
-/// Opens a control group, while the rights to are still there.
-pub fn open(path: &Path) -> Result<File, EgressError> {
-    let is = nix::sys::statfs::statfs(path).is_ok_and(|status| status.filesystem_type().0 == CGROUP2_MAGIC);
-    if !is || !path.is_dir() {
-        return Err(EgressError::Group(path.to_path_buf()));
-    }
-    File::open(path).map_err(failed(format!("opening {}", path.display())))
 }
 
 /// A running egress guard.
@@ -94,13 +92,16 @@ pub struct Egress {
     options: EgressOptions,
     counters: MmapRaw,
     cpus: usize,
+    /// In the order of [`HOOKS`].
+    programs: Vec<OwnedFd>,
     /// Held so that a hook stays even if somebody removes its pin by hand.
-    _links: Vec<OwnedFd>,
+    links: Vec<OwnedFd>,
+    line: String,
 }
 
 impl Egress {
-    /// Loads and attaches, or takes over what an earlier guard left in `directory` or in one of an older layout. The filter's maps must be pinned already.
-    pub fn start(options: EgressOptions, group: &File, directory: &Path, older: &[PathBuf]) -> Result<Egress, EgressError> {
+    /// Loads, or takes over the maps that an earlier guard left in `directory`. The filter's maps must be pinned already.
+    pub fn load(options: EgressOptions, directory: &Path) -> Result<Egress, EgressError> {
         let cpus = load::cpus().map_err(|error| failed("counting CPUs")(io::Error::other(error)))?;
         let slots = RANGES * OUTCOMES * cpus;
         let mut loader = EbpfLoader::new();
@@ -114,13 +115,29 @@ impl Egress {
         sys::freeze(counters.as_fd()).map_err(failed("freezing EGRESS"))?;
         let memory = MmapOptions::new().len(slots as usize * size_of::<Word>()).map_raw_read_only(&counters);
         let counters = memory.map_err(failed("mapping EGRESS"))?;
+        let programs = HOOKS.iter().map(|(name, _)| load(&mut object, name)).collect::<Result<_, _>>()?;
+        Ok(Egress { options, counters, cpus: cpus as usize, programs, links: Vec::new(), line: GONE.to_string() })
+    }
+
+    /// Attaches to this control group, or takes over what an earlier guard attached to it and pinned in `directory` or in one of
+    /// `older`; what is on another group is taken off. `None`: there is no group, and nothing to attach to. Called again after an
+    /// error it does what is left.
+    pub fn hook(&mut self, group: Option<&File>, directory: &Path, older: &[PathBuf]) -> Result<(), EgressError> {
+        self.links.clear();
+        let hooked = match group {
+            Some(group) => self.attach(group, directory, older).map(|()| self.attached()),
+            None => remove(directory).map(|()| GONE.to_string()),
+        };
+        self.line = hooked.as_ref().map_or_else(|error| format!("none: {}", told(error)), String::clone);
+        hooked.map(drop)
+    }
+
+    fn attach(&mut self, group: &File, directory: &Path, older: &[PathBuf]) -> Result<(), EgressError> {
         let identity = group.metadata().map_err(failed("reading the control group"))?.ino();
-        let mut links = Vec::new();
-        for (name, attach_type) in HOOKS {
-            let program = load(&mut object, name)?;
+        for ((name, attach_type), program) in HOOKS.into_iter().zip(&self.programs) {
             let pin = pin(directory, name);
             let candidates = std::iter::once(directory).chain(older.iter().map(PathBuf::as_path));
-            links.push(match adopt(program.as_fd(), identity, candidates, name, &pin)? {
+            self.links.push(match adopt(program.as_fd(), identity, candidates, name, &pin)? {
                 Some(link) => link,
                 None => {
                     let link = sys::link_cgroup(program.as_fd(), group.as_fd(), attach_type)
@@ -130,7 +147,16 @@ impl Egress {
                 }
             });
         }
-        Ok(Egress { options, counters, cpus: cpus as usize, _links: links })
+        Ok(())
+    }
+
+    fn attached(&self) -> String {
+        format!("{} of {}", HOOKS.map(|(name, _)| name).join(", "), self.options.cgroup.display())
+    }
+
+    /// What it is attached to, or `none: …` with the reason.
+    pub fn line(&self) -> &str {
+        &self.line
     }
 
     /// Counts by range, zeros included.

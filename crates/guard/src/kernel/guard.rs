@@ -1,6 +1,7 @@
 //! One running guard: the tables, the link, and the answers to requests.
 
 mod flowing;
+mod group;
 pub mod listing;
 mod reload;
 pub mod saving;
@@ -15,6 +16,7 @@ use super::{
     egress::{Egress, EgressError, EgressOptions},
     events::Hub,
     flows::{Budget, Budgets, FlowError, FlowKey, Flows},
+    group::Group,
     lists::Lists,
     load::{self, LoadError},
     ports,
@@ -96,7 +98,8 @@ pub struct Options {
     pub strangers: Vec<(StrangerBudget, Budget)>,
     /// What keeps the node from dialing special ranges, if anything.
     pub egress: Option<EgressOptions>,
-    /// The node's control group, a directory of cgroup2: whose connections the probes see. Nothing is made there.
+    /// The node's control group, a directory of cgroup2: whose connections the probes see. Nothing is made there. It may come
+    /// later, and go and come again.
     pub cgroup: Option<PathBuf>,
 }
 
@@ -204,6 +207,7 @@ pub struct Guard {
     flows: Flows,
     hub: Arc<Hub>,
     egress: Option<Egress>,
+    group: Option<Group>,
     cpus: u32,
     ifindex: u32,
     adopted: bool,
@@ -221,13 +225,14 @@ impl Guard {
     /// What this kernel refused: one line each.
     pub fn degraded(&self) -> Vec<String> {
         let latency = self.object.latency_sources.iter().map(|source| ("packet latency".to_string(), source.clone()));
-        let missing = latency.chain(self.probes.lines()).filter(|(_, line)| line.starts_with("none"));
+        let missing = latency.chain(self.attachments()).filter(|(_, line)| line.starts_with("none"));
         missing.map(|(what, line)| format!("{what}: {line}")).collect()
     }
 
-    /// Once a second: frees what has expired (the kernel ignores it already).
+    /// Once a second: frees what has expired (the kernel ignores it already), and looks after the control group.
     pub fn housekeeping(&mut self) -> Result<(), TableError> {
         self.end_trial()?;
+        self.follow_group()?;
         let now = self.clock.now(&self.tables)?;
         squeeze::expire(&self.tables, now)?;
         for prefix in self.bans.expire(&self.tables, now)? {
@@ -243,7 +248,7 @@ impl Guard {
 
     /// Takes the filter off and removes all pins. The guard is of no use afterwards.
     pub fn detach(&mut self) -> Result<(), AttachError> {
-        (self._link, self.egress) = (None, None);
+        (self._link, self.egress, self.group) = (None, None, None);
         for left in attach::detach(&self.options.bpffs, &self.options.instance)? {
             tracing::warn!("{left}");
         }
@@ -528,7 +533,7 @@ impl Guard {
             latency_tcp: self.counters.latency(0, tcp),
             latency_udp: self.counters.latency(1, udp),
             egress: self.egress.as_ref().map(Egress::info),
-            probes: self.probes.lines(),
+            probes: self.attachments(),
             kernel_drops: self.counters.kernel_drops().into_iter().map(|(slot, n)| (self.probes.reason(slot), n)).collect(),
             rows: if rows { self.flows.list(&self.counters) } else { Vec::new() },
         })

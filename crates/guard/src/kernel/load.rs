@@ -3,7 +3,7 @@
 use super::{btf::Btf, sys, tables};
 use aya::{
     Ebpf, EbpfLoader,
-    programs::{CgroupAttachMode, CgroupSockAddr, ProgramError, RawTracePoint, SchedClassifier, Xdp},
+    programs::{CgroupSockAddr, ProgramError, RawTracePoint, SchedClassifier, Xdp},
 };
 use kernel_shared::abi::{COUNTER_SLOTS, LATENCY_BUCKETS, ROWS_MAX, columns};
 use std::{
@@ -68,10 +68,24 @@ pub struct Loaded {
     pub syn_proxy: Result<OwnedFd, String>,
     /// What the latency probes measure (TCP, UDP), or why not.
     pub latency_sources: [String; 2],
+    /// The second of these where nothing tells the sender, as measured from XDP.
+    udp_by_call: String,
+    /// Where packets are measured from.
+    arrival: &'static str,
+    /// What tells the sender of a datagram, in the order of [`READERS`]; none if nobody asked for it, or the kernel refused it.
+    readers: Vec<OwnedFd>,
+    /// Their links to the control group; without pins, since nothing is measured while no guard runs.
+    reader_links: Vec<OwnedFd>,
 }
+
+/// Programs that tell the sender of a datagram, and their attach types (`enum bpf_attach_type`).
+const READERS: [(&str, u32); 2] = [("datagram4", 19), ("datagram6", 20)];
 
 /// What the latency of UDP ends with where nothing tells the sender.
 const UDP_CALL: &str = "return of the receiving call (sock_recv_length)";
+/// Where a packet's way is measured from.
+const IN_XDP: &str = "xdp arrival";
+const IN_TCX: &str = "tcx arrival";
 /// And where something does.
 const UDP_BY_SENDER: &str = "xdp arrival to the receiving call's naming of the sender (recvmsg4, recvmsg6 of the control group)";
 
@@ -90,8 +104,9 @@ impl Loaded {
     /// Says that the filter is in TCX: it has no SYN proxy there, and packets arrive later.
     pub fn in_tcx(&mut self) {
         self.syn_proxy = Err("the SYN proxy answers from XDP, and this interface is filtered in TCX".to_string());
+        self.arrival = IN_TCX;
         for source in &mut self.latency_sources {
-            *source = source.replace("xdp arrival", "tcx arrival");
+            *source = source.replace(IN_XDP, IN_TCX);
         }
     }
 }
@@ -166,38 +181,55 @@ pub fn load(directory: &Path) -> Result<Loaded, LoadError> {
             Err(error) => format!("none: tracepoint {tracepoint} can't be used: {error}"),
         },
     };
-    let latency_sources = [
+    let latency_sources: [String; 2] = [
         probe("read_tcp", "skb_copy_datagram_iovec", "xdp arrival to copy into the reader's memory (skb_copy_datagram_iovec)"),
         probe("read_udp", "sock_recv_length", &format!("xdp arrival to the {UDP_CALL}, of unconnected sockets a lower bound")),
     ];
-    Ok(Loaded { object, guard, explain, clock, syn_proxy, latency_sources })
+    let [_, udp_by_call] = latency_sources.clone();
+    let (arrival, readers, reader_links) = (IN_XDP, Vec::new(), Vec::new());
+    Ok(Loaded { object, guard, explain, clock, syn_proxy, latency_sources, udp_by_call, arrival, readers, reader_links })
 }
 
 impl Loaded {
-    /// Has the control group's processes tell the sender of each datagram that they read; whether they do. Where they can't, stamps of UDP
-    /// lie by port, and the line of that latency says so.
+    /// Loads what tells the sender of each datagram, for [`Loaded::name_senders`].
+    pub fn load_readers(&mut self) {
+        let loaded: Result<_, _> = READERS.iter().map(|(name, _)| load_reader(&mut self.object, name)).collect();
+        self.readers = loaded.unwrap_or_else(|error| {
+            tracing::warn!(error = format!("{:#}", anyhow::Error::from(error)), "datagrams are not measured by their sender");
+            Vec::new()
+        });
+    }
+
+    /// Has the control group's processes tell the sender of each datagram that they read, and those of no other group any more;
+    /// whether they do. Where they can't, or there is no group, stamps of UDP lie by port, and the line of that latency says so.
     pub fn name_senders(&mut self, group: Option<&std::fs::File>) -> bool {
-        let Some(group) = group else { return false };
-        let attached = ["datagram4", "datagram6"].into_iter().try_for_each(|name| attach_reader(&mut self.object, name, group));
+        let attach = |group: &std::fs::File| {
+            let link =
+                |((_, attach_type), program): (&(_, u32), &OwnedFd)| sys::link_cgroup(program.as_fd(), group.as_fd(), *attach_type);
+            READERS.iter().zip(&self.readers).map(link).collect::<io::Result<Vec<OwnedFd>>>()
+        };
+        self.reader_links = group.map_or(Ok(Vec::new()), attach).unwrap_or_else(|error| {
+            tracing::warn!(%error, "datagrams are not measured by their sender");
+            Vec::new()
+        });
+        let told = !self.reader_links.is_empty();
         let [_, source] = &mut self.latency_sources;
-        match attached {
-            Ok(()) if source.starts_with("none") => *source = UDP_BY_SENDER.to_string(),
-            Ok(()) => *source = format!("{UDP_BY_SENDER}; of a connected socket to the {UDP_CALL}"),
-            Err(error) => {
-                tracing::warn!(error = format!("{:#}", anyhow::Error::from(error)), "datagrams are not measured by their sender");
-                return false;
-            }
-        }
-        true
+        *source = match (told, self.udp_by_call.starts_with("none")) {
+            (false, _) => self.udp_by_call.clone(),
+            (true, true) => UDP_BY_SENDER.to_string(),
+            (true, false) => format!("{UDP_BY_SENDER}; of a connected socket to the {UDP_CALL}"),
+        };
+        *source = source.replace(IN_XDP, self.arrival);
+        told
     }
 }
 
-fn attach_reader(object: &mut Ebpf, name: &'static str, group: &std::fs::File) -> Result<(), LoadError> {
+fn load_reader(object: &mut Ebpf, name: &'static str) -> Result<OwnedFd, LoadError> {
     let failed = |source: ProgramError| LoadError::Program { name, source: Box::new(source) };
     let program: &mut CgroupSockAddr = object.program_mut(name).ok_or(LoadError::Missing(name))?.try_into().map_err(failed)?;
     program.load().map_err(failed)?;
-    program.attach(group, CgroupAttachMode::AllowMultiple).map_err(failed)?;
-    Ok(())
+    let fd = program.fd().map_err(failed)?;
+    fd.as_fd().try_clone_to_owned().map_err(|error| failed(ProgramError::IOError(error)))
 }
 
 /// Freezes the counters: from now on they can be mapped, and written by programs only. What is frozen already is left alone.

@@ -211,7 +211,8 @@ impl Page {
     fn stack(&self, encoder: Encoder) -> fmt::Result {
         let vitals = &self.vitals;
         let attached = vitals.probes.iter().map(|(name, attached)| (name.as_str(), u64::from(*attached)));
-        let help = "1 if a probe is attached, 0 if the kernel refused it; absent where nobody asked for it";
+        let help =
+            "1 if a probe or the egress guard is attached, 0 if refused or without its control group; absent if nobody asked";
         gauges(encoder, "ebpf_guard_probe_attached", help, "probe", attached)?;
         let help = "Packets on protected ports that passed the guard and were dropped by the kernel's stack; a reason appears with its first";
         let mut metric = encoder.encode_descriptor("ebpf_guard_kernel_drops", help, None, MetricType::Counter)?;

@@ -14,6 +14,7 @@ pub mod duration;
 pub mod egress;
 pub mod events;
 pub mod flows;
+pub mod group;
 pub mod guard;
 pub mod hosts;
 pub mod incoming;

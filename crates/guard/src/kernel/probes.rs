@@ -1,13 +1,15 @@
 //! The probes: programs that tell what the kernel knows. Each is optional. One that the kernel refuses is a line and a metric
 //! (`probes` of `stats`), never a failed start.
 //!
-//! Programs of a cgroup are attached by pinned links: like the filter they outlive this process, and the next one takes them over.
+//! Programs of a cgroup are attached by pinned links: like the filter they outlive this process, and the next one takes them
+//! over. They end with the cgroup; [`Probes::hook`] puts them on the next one.
 
 use super::{
     bpffs,
     btf::Btf,
     drop_ports::{self, DropPorts},
     egress::{self, EgressError},
+    group::GONE,
     sys,
 };
 use crate::protocol::Protocol;
@@ -77,6 +79,8 @@ fn failed(operation: &'static str) -> impl FnOnce(io::Error) -> ProbeError {
 pub struct Probes {
     /// Keeps the tracepoint; `None` if the object can't be loaded.
     _object: Option<Ebpf>,
+    /// The program of connections and the control group's path, if somebody asked for it and the kernel takes it.
+    truth: Option<(OwnedFd, PathBuf)>,
     /// Held so that it stays even if somebody removes its pin by hand.
     _link: Option<OwnedFd>,
     lines: BTreeMap<&'static str, String>,
@@ -86,16 +90,10 @@ pub struct Probes {
 }
 
 impl Probes {
-    /// Loads and attaches what it can. `directory` holds the pins of the filter's maps; `hz` is the kernel's ticks a second.
-    /// `cgroup` is the node's control group, by path and descriptor; `older` are this instance's directories of other layouts; `protect` are the
-    /// ports that the kernel's drops are told apart by.
-    pub fn start(
-        directory: &Path,
-        older: &[PathBuf],
-        (hz, cpus): (u64, u32),
-        cgroup: Option<(&Path, &fs::File)>,
-        protect: &[(Protocol, u16)],
-    ) -> Probes {
+    /// Loads what it can, and attaches what needs no control group. `directory` holds the pins of the filter's maps; `hz` is the
+    /// kernel's ticks a second; `cgroup` is the path of the control group for [`Probes::hook`]; `protect` are the ports that the
+    /// kernel's drops are told apart by.
+    pub fn start(directory: &Path, (hz, cpus): (u64, u32), cgroup: Option<&Path>, protect: &[(Protocol, u16)]) -> Probes {
         let mut probes = Probes::default();
         let btf = fs::read(super::btf::VMLINUX).ok().and_then(Btf::parse);
         let mut object = match load(directory, (hz, cpus), btf.as_ref()) {
@@ -115,10 +113,10 @@ impl Probes {
         probes.ports = ports.ok();
         probes.lines.insert(KERNEL_DROPS, line(attached.map(|()| "tracepoint kfree_skb".to_string())));
         probes.reasons = btf.map(|btf| reasons(&btf)).unwrap_or_default();
-        let attached = match cgroup {
-            Some((path, group)) => tcp_truth(&mut object, group, directory, older).map_err(|error| error.to_string()).map(|link| {
-                probes._link = Some(link);
-                format!("sock_ops of {}", path.display())
+        let waiting = match cgroup.map(|path| load_truth(&mut object).map(|program| (program, path.to_path_buf()))) {
+            Some(loaded) => loaded.map_err(|error| error.to_string()).map(|truth| {
+                probes.truth = Some(truth);
+                GONE.to_string()
             }),
             None => {
                 // An earlier guard of this instance may have had a control group.
@@ -126,9 +124,27 @@ impl Probes {
                 removed.map(|()| NO_CGROUP.to_string()).map_err(|error| format!("a stale link can't be removed: {error}"))
             }
         };
-        probes.lines.insert(TCP_TRUTH, line(attached));
+        probes.lines.insert(TCP_TRUTH, line(waiting));
         probes._object = Some(object);
         probes
+    }
+
+    /// Attaches the program of connections to this control group, or takes over what an earlier guard attached to it and pinned
+    /// in `directory` or in one of `older`. `None`: there is no group. Whether nothing is left to be tried; the program's line
+    /// says what came of it.
+    pub fn hook(&mut self, group: Option<&fs::File>, directory: &Path, older: &[PathBuf]) -> bool {
+        let Some((program, path)) = &self.truth else { return true };
+        self._link = None;
+        let attached = match group {
+            Some(group) => attach_truth(program, group, directory, older).map(|link| {
+                self._link = Some(link);
+                format!("sock_ops of {}", path.display())
+            }),
+            None => bpffs::remove_link(&pin(directory)).map(|()| GONE.to_string()).map_err(failed("removing a stale link")),
+        };
+        let done = attached.is_ok();
+        self.lines.insert(TCP_TRUTH, line(attached.map_err(|error| error.to_string())));
+        done
     }
 
     /// Whether TCP's connections are heard of.
@@ -215,11 +231,15 @@ fn kernel_drops(object: &mut Ebpf, btf: Option<&Btf>) -> Result<(), String> {
     attach(object).map_err(|error| error.to_string())
 }
 
-/// Loads the program of connections and attaches it to the control group, or swaps it into the link that an earlier guard left there.
-fn tcp_truth(object: &mut Ebpf, group: &fs::File, directory: &Path, older: &[PathBuf]) -> Result<OwnedFd, ProbeError> {
+/// Loads the program of connections.
+fn load_truth(object: &mut Ebpf) -> Result<OwnedFd, ProbeError> {
     let Some(Program::SockOps(program)) = object.program_mut(TCP_TRUTH) else { return Err(ProbeError::Missing) };
     program.load()?;
-    let program = program.fd()?.as_fd().try_clone_to_owned().map_err(failed("keeping the program"))?;
+    program.fd()?.as_fd().try_clone_to_owned().map_err(failed("keeping the program"))
+}
+
+/// Attaches it to the control group, or swaps it into the link that an earlier guard left there.
+fn attach_truth(program: &OwnedFd, group: &fs::File, directory: &Path, older: &[PathBuf]) -> Result<OwnedFd, ProbeError> {
     let identity = group.metadata().map_err(failed("reading the control group"))?.ino();
     let pin = pin(directory);
     let candidates = std::iter::once(directory).chain(older.iter().map(PathBuf::as_path));

@@ -1,6 +1,9 @@
 //! The egress guard, as a process of the guarded control group meets it.
 
-use crate::support::{Lab, SUSPECT4, until};
+use crate::{
+    scrape::{METRICS, SCRAPE, sample},
+    support::{Lab, Running, SUSPECT4, until},
+};
 use guard::Request;
 use nix::mount::MsFlags;
 use std::{
@@ -11,7 +14,7 @@ use std::{
 };
 
 /// Dials `address` by `how` from inside the control group; the system's answer. (Python: the standard library's tools report no error numbers.)
-const DIAL: &str = r"
+pub const DIAL: &str = r"
 import errno, socket, sys
 how, address, port = sys.argv[1], sys.argv[2], 9
 family = socket.AF_INET6 if ':' in address else socket.AF_INET
@@ -42,6 +45,17 @@ impl Group {
         Some(Group { lab, path, root })
     }
 
+    /// Takes the group away, as a service manager does with that of a service that has ended.
+    fn remove(&self) {
+        // Its processes have ended; the kernel may still be letting go of the last.
+        until("the control group to empty", || (fs::remove_dir(&self.path).is_ok() || !self.path.exists()).then_some(()));
+    }
+
+    /// Makes another group in its place.
+    fn make_anew(&self) {
+        fs::create_dir(&self.path).unwrap();
+    }
+
     pub fn arguments<'a>(&'a self, extra: &[&'a str]) -> Vec<&'a str> {
         [&["--egress", "--cgroup", self.path.to_str().unwrap()], extra].concat()
     }
@@ -60,8 +74,7 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // Its processes have ended; the kernel may still be letting go of the last.
-        until("the control group to empty", || fs::remove_dir(&self.path).is_ok().then_some(()));
+        self.remove();
         let _ = nix::mount::umount(&self.root);
     }
 }
@@ -137,9 +150,73 @@ fn a_guard_that_is_no_longer_asked_to_refuses_no_dial() {
     assert_eq!(guard.stats().egress, None);
 }
 
+/// What of a guard's hooks is on the control group: egress guard, TCP's figures, senders of datagrams.
+fn hooks(guard: &Running) -> (String, String, bool) {
+    let stats = guard.stats();
+    let line = |name: &str| stats.probes[name].clone();
+    (line("egress"), line("tcp_truth"), stats.latency_udp.source.contains("recvmsg4"))
+}
+
 #[test]
-fn a_folder_that_is_no_control_group_is_refused_by_name() {
-    let Some(lab) = Lab::new("a_folder_that_is_no_control_group_is_refused_by_name") else { return };
-    let error = lab.start_fails(&["--egress", "--cgroup", "/tmp"]);
-    assert!(error.contains("/tmp is no directory of cgroup2"), "{error}");
+fn hooks_follow_the_control_group_to_its_next_life() {
+    let Some(group) = Group::new("hooks_follow_the_control_group_to_its_next_life") else { return };
+    let guard = group.lab.start(&group.arguments(&["--mode", "enforce", "--metrics", METRICS]));
+    let whole = hooks(&guard);
+    let (egress, truth, _) = &whole;
+    assert_eq!(*egress, format!("connect4, connect6, sendmsg4, sendmsg6 of {}", group.path.display()));
+    assert!(truth.starts_with("sock_ops of "), "{truth}");
+    assert_eq!(group.dial("tcp", "10.0.0.1"), "EPERM");
+    let attached = |probe: &str| sample(&group.lab.http(SCRAPE).2, &format!(r#"ebpf_guard_probe_attached{{probe="{probe}"}}"#));
+    assert_eq!((attached("egress"), attached("tcp_truth")), (1.0, 1.0));
+    let gone = "none: the control group is gone".to_string();
+    for _ in 0..2 {
+        group.remove();
+        until("the guard to miss the group", || (hooks(&guard) == (gone.clone(), gone.clone(), false)).then_some(()));
+        assert_eq!((attached("egress"), attached("tcp_truth")), (0.0, 0.0));
+        group.make_anew();
+        until("the hooks on the new group", || (hooks(&guard) == whole).then_some(()));
+        let before = guard.stats().egress.unwrap().ranges["private"].denied;
+        for (how, address) in [("tcp", "10.0.0.1"), ("send", "10.0.0.1"), ("tcp", "fd00::1"), ("send", "fd00::1")] {
+            assert_eq!(group.dial(how, address), "EPERM", "{how} {address}");
+        }
+        assert_eq!(guard.stats().egress.unwrap().ranges["private"].denied, before + 4);
+    }
+    // A restart between two looks: the group that was missed is not missed.
+    group.remove();
+    group.make_anew();
+    until("a refused dial", || (group.dial("tcp", "10.0.0.1") == "EPERM").then_some(()));
+    // What is on the new group is pinned as ever: a dead guard lets nobody out, and a detached one everybody.
+    drop(guard);
+    assert_eq!(group.dial("tcp", "10.0.0.1"), "EPERM");
+    group.lab.detach();
+    assert_ne!(group.dial("tcp", "10.0.0.1"), "EPERM");
+}
+
+#[test]
+fn a_guard_waits_for_a_control_group_that_is_not_there_yet() {
+    let Some(group) = Group::new("a_guard_waits_for_a_control_group_that_is_not_there_yet") else { return };
+    // An earlier guard's hooks on another group are nobody's wish any more.
+    let other = group.path.with_extension("other");
+    fs::create_dir(&other).unwrap();
+    drop(group.lab.start(&["--mode", "enforce", "--egress", "--cgroup", other.to_str().unwrap()]));
+    fs::remove_dir(&other).unwrap();
+    group.remove();
+    let guard = group.lab.start(&group.arguments(&[]));
+    let gone = "none: the control group is gone";
+    assert_eq!(hooks(&guard), (gone.to_string(), gone.to_string(), false));
+    let log = fs::read_to_string(group.lab.folder.path().join("guard.log")).unwrap();
+    assert!(log.contains(&format!("egress: {gone}")) && log.contains(&format!("tcp_truth: {gone}")), "{log}");
+    group.make_anew();
+    until("a refused dial", || (group.dial("tcp", "10.0.0.1") == "EPERM").then_some(()));
+    assert!(hooks(&guard).1.starts_with("sock_ops of "));
+}
+
+#[test]
+fn what_can_be_no_control_group_is_refused_by_name() {
+    let Some(group) = Group::new("what_can_be_no_control_group_is_refused_by_name") else { return };
+    let file = group.path.join("cgroup.procs");
+    for path in ["/tmp", "/tmp/not/there", "/etc/hostname", file.to_str().unwrap()] {
+        let error = group.lab.start_fails(&["--egress", "--cgroup", path]);
+        assert!(error.contains(&format!("{path} is no directory of cgroup2")), "{error}");
+    }
 }

@@ -12,12 +12,13 @@ use std::{
     process::{Command, Stdio},
 };
 
-const METRICS: &str = "127.0.0.1:9465";
-const SCRAPE: &str = "GET /metrics HTTP/1.1\r\nHost: guard\r\n\r\n";
+/// Where the guard is scraped.
+pub const METRICS: &str = "127.0.0.1:9465";
+pub const SCRAPE: &str = "GET /metrics HTTP/1.1\r\nHost: guard\r\n\r\n";
 
 impl Lab {
     /// One HTTP request inside: status line, head, body.
-    fn http(&self, request: &str) -> (String, String, String) {
+    pub fn http(&self, request: &str) -> (String, String, String) {
         let mut stream = self.inside.inside(|| TcpStream::connect(METRICS).unwrap());
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
@@ -30,7 +31,7 @@ impl Lab {
 }
 
 /// A sample's value.
-fn sample(page: &str, series: &str) -> f64 {
+pub fn sample(page: &str, series: &str) -> f64 {
     let line = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("no {series} in\n{page}")).parse().unwrap()
 }

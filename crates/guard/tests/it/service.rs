@@ -1,7 +1,7 @@
 //! The guard as a service: a real systemd is process 1 over the system's own files, and the unit does what the guide says.
 
 use crate::{
-    egress::Group,
+    egress::{DIAL, Group},
     saving::bans_of,
     support::{INTERFACE, SUSPECT4, skip},
 };
@@ -200,6 +200,32 @@ fn the_service_does_what_the_guide_says() {
     machine.start();
     assert_eq!(bans_of(&mut machine.client()).len(), 1);
     assert_eq!(line.send(3), 0);
+    machine.must(&["systemctl", "stop", "ebpf-guard"]);
+    machine.must(&["ebpf-guard", "detach"]);
+}
+
+/// The node's service starts after the guard's, and starts again, each time in a control group of its own.
+#[test]
+fn the_service_follows_the_nodes_control_group() {
+    let Some(machine) = Machine::boot("the_service_follows_the_nodes_control_group") else { return };
+    let unit = "[Unit]\nDefaultDependencies=no\n[Service]\nExecStart=sleep infinity\n";
+    fs::write(machine.file("/etc/systemd/system/node.service"), unit).unwrap();
+    let path = "/sys/fs/cgroup/system.slice/node.service";
+    machine.configure(&format!("protect = ['udp/9000']\nmode = 'enforce'\ncgroup = '{path}'\n[egress]"));
+    machine.start();
+    let probes = || machine.stats().probes;
+    let gone = |line: &String| line == "none: the control group is gone";
+    for _ in 0..2 {
+        eventually("the node's absence to be told", || (gone(&probes()["egress"]) && gone(&probes()["tcp_truth"])).then_some(()));
+        machine.must(&["systemctl", "start", "node"]);
+        eventually("hooks on the node's group", || {
+            let attached = |line: &String| line.ends_with(&format!(" of {path}"));
+            (attached(&probes()["egress"]) && attached(&probes()["tcp_truth"])).then_some(())
+        });
+        let dial = "echo $$ > $0/cgroup.procs && exec python3 -c \"$1\" tcp 10.0.0.1";
+        assert_eq!(machine.must(&["sh", "-c", dial, path, DIAL]), "EPERM");
+        machine.must(&["systemctl", "stop", "node"]);
+    }
     machine.must(&["systemctl", "stop", "ebpf-guard"]);
     machine.must(&["ebpf-guard", "detach"]);
 }

@@ -7,9 +7,10 @@ use crate::{
         bans::Bans,
         bpffs, budgets,
         clock::{Clock, unix_ms},
-        egress::{self, Egress},
+        egress::{self, Egress, EgressError},
         events::Hub,
         flows::Flows,
+        group::{Group, Seen},
         lists::Lists,
         load::{self, Loaded},
         probes::{self, Probes},
@@ -41,7 +42,7 @@ pub struct Prepared {
     /// Directories that earlier guards of this instance left, of other layouts than ours.
     older: Vec<PathBuf>,
     present: Option<(u32, String)>,
-    group: Option<std::fs::File>,
+    group: Option<Group>,
     state: Option<State>,
 }
 
@@ -70,7 +71,7 @@ impl Guard {
         let older = older(options, &directory)?;
         // Until here nothing is changed: a guard that is refused leaves the one that is there as it was.
         attach::check(&options.interface, options.xdp, &directory, &older, present.as_ref())?;
-        let group = options.cgroup.as_ref().map(|path| egress::open(path)).transpose()?;
+        let group = options.cgroup.as_deref().map(Group::new).transpose()?;
         std::fs::create_dir_all(&directory).map_err(failed)?;
         if proxied {
             syn_proxy::prepare(&directory);
@@ -81,7 +82,7 @@ impl Guard {
 
     /// Loads or adopts, writes the configuration, attaches.
     pub fn start(options: Options, prepared: Prepared, hub: Arc<Hub>) -> Result<Guard, GuardError> {
-        let Prepared { directory, older, present, group, state } = prepared;
+        let Prepared { directory, older, present, mut group, state } = prepared;
         let ifindex = attach::ifindex(&options.interface)?;
         let cpus = load::cpus()?;
         let failed = |source| GuardError::Directory { path: directory.clone(), source };
@@ -102,13 +103,18 @@ impl Guard {
         let Records { bans, lists, mut flows, strikes } =
             records(&options, kept, state.as_ref(), (&tables, &counters, &clock), &directory)?;
         syn_proxy::take_over(&older, &directory);
-        let by_flow = object.name_senders(group.as_ref());
+        let there = present_group(group.as_ref())?;
+        let hooked = there.as_ref().map(|(group, _)| group);
+        if group.is_some() {
+            object.load_readers();
+        }
+        let by_flow = object.name_senders(hooked);
         configure(&options, kept, &tables, &clock, (&object, by_flow), &directory)?;
         flows.rebalance(&tables)?;
-        let egress = match options.egress.clone().zip(group.as_ref()) {
-            Some((wanted, group)) => Some(Egress::start(wanted, group, &directory, &older)?),
-            None => None,
-        };
+        let mut egress = options.egress.clone().map(|wanted| Egress::load(wanted, &directory)).transpose()?;
+        if let Some(egress) = &mut egress {
+            egress.hook(hooked, &directory, &older)?;
+        }
         let attached = match attach::attach(&mut object, &options.interface, options.xdp, &directory, &older, present.as_ref()) {
             Ok(attached) => attached,
             Err(error) => {
@@ -129,8 +135,11 @@ impl Guard {
             object.in_tcx();
             forgo_proxy(&tables, &object, &directory)?;
         }
-        let cgroup = options.cgroup.as_deref().zip(group.as_ref());
-        let probes = Probes::start(&directory, &older, (clock.hz(), cpus), cgroup, &options.protect);
+        let mut probes = Probes::start(&directory, (clock.hz(), cpus), options.cgroup.as_deref(), &options.protect);
+        let heard = probes.hook(hooked, &directory, &older);
+        if let Some(group) = &mut group {
+            group.set_hooked(there.map(|(_, id)| if heard { id } else { 0 }));
+        }
         if let Some(upgrade) = &upgrade {
             upgrade.finish(&directory).map_err(failed)?;
         }
@@ -158,12 +167,22 @@ impl Guard {
             flows,
             hub,
             egress,
+            group,
             cpus,
             ifindex,
             adopted: attached.adopted,
             started_unix_ms: unix_ms(),
             last_beat: None,
         })
+    }
+}
+
+/// The control group that is at its path, by its directory and its id.
+fn present_group(group: Option<&Group>) -> Result<Option<(std::fs::File, u64)>, EgressError> {
+    let opening = |source| EgressError::Io { operation: "opening the control group".to_string(), source };
+    match group.map(Group::look).transpose().map_err(opening)? {
+        Some(Seen::Other(directory, id)) => Ok(Some((directory, id))),
+        None | Some(Seen::Same | Seen::Gone) => Ok(None),
     }
 }
 

@@ -52,9 +52,9 @@ pub struct Vitals {
     pub lists: Vec<ListInfo>,
     /// Packets that the kernel's own stack dropped, by reason and port, zeros left out.
     pub kernel_drops: BTreeMap<(String, String), u64>,
-    /// `None`: no control group was given, or the kernel refused.
+    /// `None`: no control group was given, none is there, or the kernel refused.
     pub tcp: Option<TcpTotals>,
-    /// Whether each probe that was asked for is attached.
+    /// Whether each probe that was asked for is attached, and the egress guard.
     pub probes: BTreeMap<String, bool>,
     /// Latencies of the busiest rows: bucket n counts [2^n, 2^(n+1)) ns.
     pub rows: Vec<(u32, Vec<u64>)>,
@@ -104,7 +104,7 @@ impl Guard {
     fn probes_attached(&self) -> BTreeMap<String, bool> {
         let [tcp, udp] = &self.object.latency_sources;
         let latency = [("latency_tcp", tcp), ("latency_udp", udp)].map(|(name, line)| (name.to_string(), line.clone()));
-        let asked = self.probes.lines().into_iter().chain(latency).filter(|(_, line)| !probes::is_off(line));
+        let asked = self.attachments().into_iter().chain(latency).filter(|(_, line)| !probes::is_off(line));
         asked.map(|(name, line)| (name, !probes::is_missing(&line))).collect()
     }
 }
