@@ -44,6 +44,8 @@ struct Array {
     fd: OwnedFd,
     memory: MmapRaw,
     words: u32,
+    /// Of everything in it: reckoned once, since a list of millions takes a while, and nobody else waits then.
+    bits: Bits,
 }
 
 fn failed(source: io::Error) -> TableError {
@@ -53,7 +55,7 @@ fn failed(source: io::Error) -> TableError {
 impl Array {
     fn new(fd: OwnedFd, words: u32) -> Result<Array, TableError> {
         let memory = MmapOptions::new().len(words as usize * 8).map_raw(&fd).map_err(failed)?;
-        Ok(Array { fd, memory, words })
+        Ok(Array { fd, memory, words, bits: Bits::default() })
     }
 
     fn create(words: &[u64]) -> Result<Array, TableError> {
@@ -62,13 +64,13 @@ impl Array {
         for (index, word) in (0..count).zip(words) {
             array.word(index, |to| to.store(*word));
         }
-        Ok(array)
+        Ok(array.with_bits())
     }
 
     fn open(pin: &Path) -> Result<Array, TableError> {
         let fd = sys::open_pin(pin, 0).map_err(failed)?;
         let words = sys::map_entries(fd.as_fd()).map_err(failed)?;
-        Array::new(fd, words)
+        Ok(Array::new(fd, words)?.with_bits())
     }
 
     fn word<T: Default>(&self, index: u32, with: impl FnOnce(&Word) -> T) -> T {
@@ -103,8 +105,9 @@ impl Array {
         self.word(self.carried(), |carried| carried.store(old.hits()));
     }
 
-    /// Adds the bits of everything in it.
-    fn bits(&self, bits: &mut Bits) {
+    /// With the bits of everything in it.
+    fn with_bits(mut self) -> Array {
+        let mut bits = Bits::default();
         let (count4, count6) = (self.get(WORD_COUNT4) as u32, self.get(WORD_COUNT6) as u32);
         let interval4 = |index| {
             let word = self.get(INTERVALS + index);
@@ -114,6 +117,8 @@ impl Array {
         let first6 = INTERVALS.saturating_add(count4);
         let interval6 = |index| (self.get(first6 + index), self.get(first6 + count6 + index));
         bits.add6((0..count6.min(self.words)).map(interval6));
+        self.bits = bits;
+        self
     }
 }
 
@@ -170,7 +175,7 @@ impl Lists {
     /// The bits of all of them.
     pub fn bits(&self) -> Bits {
         let mut bits = Bits::default();
-        self.0.values().for_each(|array| array.bits(&mut bits));
+        self.0.values().for_each(|array| bits.join(&array.bits));
         bits
     }
 
@@ -191,7 +196,7 @@ impl Lists {
         let full = TableError::Full { map: LISTS, max: LISTS_MAX as usize };
         let slot = self.slot(&ready.name).or_else(free).ok_or(full)?;
         let mut bits = self.bits();
-        ready.array.bits(&mut bits);
+        bits.join(&ready.array.bits);
         bans.set_listed(tables, bits);
         ready.array.word(WORD_EXPIRY, |word| word.store(expiry));
         if let Some(old) = self.0.get(&slot) {

@@ -336,14 +336,15 @@ impl Bits {
         }
     }
 
-    /// Adds the bits of v6 intervals. One that spans more /48s than there are bits sets them all.
-    pub fn add6(&mut self, intervals: impl Iterator<Item = (u64, u64)>) {
-        let all = 64 * self.v6.len() as u64;
+    /// Adds the bits of v6 intervals. Where these span twice as many /48s as there are bits, nearly all would be set: then all
+    /// are, at once. A set bit proves nothing, and a wide list takes no more steps than that.
+    pub fn add6(&mut self, intervals: impl Iterator<Item = (u64, u64)> + Clone) {
+        let span = |(first, last): (u64, u64)| (last >> 16) - (first >> 16) + 1;
+        if intervals.clone().map(span).fold(0, u64::saturating_add) >= 2 * 64 * self.v6.len() as u64 {
+            self.v6.fill(u64::MAX);
+            return;
+        }
         for (first, last) in intervals {
-            if (last >> 16) - (first >> 16) >= all {
-                self.v6.fill(u64::MAX);
-                return;
-            }
             for network in first >> 16..=last >> 16 {
                 let bit = bit6([(network << 16).to_be(), 0]);
                 if let Some(word) = self.v6.get_mut(bit.word as usize) {
@@ -351,6 +352,12 @@ impl Bits {
                 }
             }
         }
+    }
+
+    /// Adds another's bits.
+    pub fn join(&mut self, other: &Bits) {
+        let pairs = self.v4.iter_mut().zip(&other.v4).chain(self.v6.iter_mut().zip(&other.v6));
+        pairs.for_each(|(word, more)| *word |= more);
     }
 }
 
@@ -411,6 +418,24 @@ mod tests {
         check(&cut).unwrap();
         assert_eq!((cut[WORD_COUNT4 as usize], cut[WORD_CUT as usize], cut[WORD_NAME as usize]), (2, 1, words[WORD_NAME as usize]));
         assert!(without(&cut, &floor).is_none() && without(&words, &[]).is_none());
+    }
+
+    #[test]
+    fn a_list_of_wide_v6_prefixes_sets_all_bits_at_once() {
+        let bits = |count: u64, length: u8| {
+            let spaced = (0..count).map(|n| format!("{}/{length}\n", Ipv6Addr::from((n as u128) << 101)));
+            let list = compile(&spaced.collect::<String>(), &[]).unwrap();
+            assert_eq!(list.v6.len() as u64, count, "they neither overlap nor touch");
+            let mut bits = Bits::default();
+            bits.add6(list.v6.iter().copied());
+            bits.v6
+        };
+        let set = |bits: &[u64]| bits.iter().map(|word| u64::from(word.count_ones())).sum::<u64>();
+        // 2^20 /48s each: step by step, these would take 2^32 of them.
+        assert!(bits(4_096, 28).iter().all(|word| *word == u64::MAX));
+        // 2^23 are the first that are too many. A few set no more bits than they are.
+        assert!(bits(8, 28).iter().all(|word| *word == u64::MAX));
+        assert_eq!(set(&bits(16, 48)), 16);
     }
 
     proptest! {
