@@ -1,7 +1,7 @@
 //! The thread between the node and its guard: flows of admitted peers, bans for proven offences, budgets in floods, the beat, and what
 //! the guard shows in return. A guard that is away is looked for again; the node goes on without it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -183,6 +183,7 @@ impl GuardLink {
             flood: config.flood,
             client: None,
             flows: BTreeMap::new(),
+            told: BTreeSet::new(),
             started: Instant::now(),
             cleared: false,
         };
@@ -221,7 +222,10 @@ struct Worker {
     policy: Policy,
     flood: FloodBudget,
     client: Option<Client>,
+    /// Of peers that are connected.
     flows: BTreeMap<(bool, SocketAddr), Flow>,
+    /// What the guard was told of and may hold still. Beyond `flows`: of peers that left while it was away.
+    told: BTreeSet<(bool, SocketAddr)>,
     started: Instant,
     cleared: bool,
 }
@@ -250,8 +254,7 @@ impl Worker {
             }
             Order::Gone(flow) => {
                 if self.flows.remove(&flow.key()).is_some() {
-                    let (address, port) = (flow.address.ip(), flow.address.port());
-                    self.ask(&Request::FlowDel { protocol: protocol(flow.udp), address, port });
+                    self.withdraw(flow.key());
                     if !self.flows.values().any(|other| other.label == flow.label) {
                         self.view.rows.write().remove(&flow.label);
                     }
@@ -305,7 +308,19 @@ impl Worker {
         }
     }
 
+    /// Takes a flow from the guard; while that is away it stays among the `told`, and is taken when they meet again.
+    fn withdraw(&mut self, key: (bool, SocketAddr)) {
+        let (udp, address) = key;
+        self.ask(&Request::FlowDel { protocol: protocol(udp), address: address.ip(), port: address.port() });
+        if self.client.is_some() {
+            self.told.remove(&key);
+        }
+    }
+
     fn announce(&mut self, flow: &Flow) {
+        if self.client.is_some() {
+            self.told.insert(flow.key()); // also if its answer is lost
+        }
         let class = match flow.stake_ppm {
             _ if flow.dialed => FlowKind::Dialed,
             Some(_) => FlowKind::Floor,
@@ -377,6 +392,10 @@ impl Worker {
                 // Flows of a node's earlier life lead nowhere; those of this life outlive a guard's restart.
                 if !self.cleared && self.ask(&Request::FlowsClear {}).is_some() {
                     self.cleared = true;
+                }
+                let left = self.told.iter().filter(|key| !self.flows.contains_key(*key));
+                for key in left.copied().collect::<Vec<_>>() {
+                    self.withdraw(key);
                 }
                 for flow in self.flows.values().cloned().collect::<Vec<_>>() {
                     self.announce(&flow);

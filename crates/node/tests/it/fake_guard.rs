@@ -1,13 +1,14 @@
 //! A guard that does nothing but remember what it was asked: its maps are zeros.
 
-use std::fs::File;
+use std::fs::{File, rename};
 use std::io::{BufRead, BufReader, IoSlice};
+use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use guard::protocol::{ErrorCode, MapInfo, Request, Response};
@@ -26,6 +27,8 @@ pub struct FakeGuard {
     /// Where it listens.
     pub socket: PathBuf,
     asked: Receiver<Request>,
+    /// Whom it serves.
+    stream: Arc<Mutex<Option<UnixStream>>>,
     maps: Arc<Vec<(&'static str, File)>>,
 }
 
@@ -40,13 +43,27 @@ impl FakeGuard {
             (name, memory)
         };
         let maps: Arc<Vec<_>> = Arc::new(guard::reader::mapped_bytes(CPUS).into_iter().map(memory).collect());
-        let of_server = Arc::clone(&maps);
+        let stream = Arc::new(Mutex::new(None));
+        let (of_server, served) = (Arc::clone(&maps), Arc::clone(&stream));
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                serve(&stream.unwrap(), &sender, &of_server);
+                let stream = stream.unwrap();
+                *served.lock().unwrap() = Some(stream.try_clone().unwrap());
+                serve(&stream, &sender, &of_server);
             }
         });
-        FakeGuard { socket, asked, maps }
+        FakeGuard { socket, asked, stream, maps }
+    }
+
+    /// Ends its connection, and takes no other until [`FakeGuard::come_back`].
+    pub fn go_away(&self) {
+        rename(&self.socket, self.socket.with_extension("away")).unwrap();
+        self.stream.lock().unwrap().take().unwrap().shutdown(Shutdown::Both).unwrap();
+    }
+
+    /// Listens again.
+    pub fn come_back(&self) {
+        rename(self.socket.with_extension("away"), &self.socket).unwrap();
     }
 
     /// Writes a map's words, as the kernel would.

@@ -187,6 +187,38 @@ fn flows_have_the_class_of_their_peer_and_a_flood_squeezes() {
     assert_eq!(scene.told(), []);
 }
 
+/// A guard takes over the flows that it had, with no end: those of peers that left meanwhile are the node's to withdraw.
+#[test]
+fn flows_of_peers_that_left_while_the_guard_was_away_are_withdrawn() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut scene = scene(folder.path(), &[]);
+    let gone = |port| Request::FlowDel { protocol: guard::Protocol::Tcp, address: [10, 0, 0, 1].into(), port };
+    let stays = flow(9_003, None);
+    for flow in [flow(9_001, Some(250_000)), flow(9_002, None), stays.clone()] {
+        scene.link.order(Order::Admitted(flow));
+    }
+    scene.link.order(Order::Gone(flow(9_002, None)));
+    assert_eq!(scene.asked().last(), Some(&gone(9_002)));
+    scene.guard.go_away();
+    scene.link.order(Order::Gone(flow(9_001, Some(250_000))));
+    // One that came and went unseen is nothing to the guard.
+    scene.link.order(Order::Admitted(flow(9_004, None)));
+    scene.link.order(Order::Gone(flow(9_004, None)));
+    // All that is carried out before the guard is back.
+    scene.link.order(offence(Culprit { validator: true, ..culprit(1) }, Offence::Equivocation));
+    assert_eq!(scene.told.recv().unwrap(), Told::Disconnect(1));
+    scene.guard.come_back();
+    // First what has left is withdrawn, then what is there is announced anew, the marker of before among it.
+    assert_eq!(scene.guard.next(), gone(9_001));
+    let ports = [scene.guard.next(), scene.guard.next()].map(|request| match request {
+        Request::FlowAdd { port, .. } => port,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(ports, [scene.markers, stays.address.port()]);
+    // And no more than once.
+    assert_eq!(scene.asked(), []);
+}
+
 /// The guard counts what comes to protected ports: of a peer whom we dialled over TCP it has the kernel's figures, and no count is not 0.
 #[test]
 fn packets_of_a_dialled_peer_are_not_visible() {
