@@ -19,8 +19,9 @@ import nbformat
 from .compare import across_languages
 from .execute import execute
 from .images import without_words
+from .inputs import common, inputs
 from .lessons import all_lessons
-from .places import CACHE, KERNELS, LOCK, evcxr, rustc_version
+from .places import CACHE, evcxr
 from .tally import FIRST_SEED, check_committed
 
 # Of notebooks, seconds; the tests of kernels and servers come on top. No new notebook begins after it.
@@ -74,10 +75,7 @@ def sampled(tally):
 
 def candidates(lessons, record, tally):
     """Every notebook of this clone, read; one that is not what its source says is a failure and not executed."""
-    common = hashlib.sha256()
-    for path in [LOCK, *sorted(path for path in KERNELS.rglob("*") if path.is_file() and "__pycache__" not in path.parts)]:
-        common.update(path.read_bytes())
-    common.update(str(rustc_version()).encode())
+    shared = common()
     for lesson in lessons:
         for language in lesson.languages:
             if language == "rust" and not evcxr().exists():
@@ -89,7 +87,7 @@ def candidates(lessons, record, tally):
             if problem:
                 tally.failures.append(f"{lesson.name} ({language}): {problem}")
                 continue
-            digest = hashlib.sha256(common.digest() + path.read_bytes() + b"".join(solutions(lesson, language))).hexdigest()
+            digest = hashlib.sha256(shared + inputs(lesson, language)).hexdigest()
             last = record.get(f"{lesson.name}/{language}", {})
             yield Candidate(lesson, language, digest, last.get("day") if last.get("digest") == digest else None)
 
@@ -102,10 +100,6 @@ def unsound(lesson, language, path):
     if [cell.source for cell in committed.cells] != [cell.source for cell in lesson.notebook(language).cells]:
         return "the notebook is not what its source says: run `lab write`"
     return without_words(committed)
-
-
-def solutions(lesson, language):
-    return [code.encode() for (of, _), code in sorted(lesson.solutions.items()) if of == language]
 
 
 def agreement(results, tally):

@@ -4,7 +4,7 @@ import json
 
 import nbformat
 import pytest
-from laboratory import ci
+from laboratory import ci, inputs, lessons
 from laboratory.execute import Result
 from laboratory.images import without_words
 from laboratory.lessons import all_lessons
@@ -24,6 +24,75 @@ def test_a_notebook_is_due_until_this_very_one_is_proven():
     assert again.proven == "2026-01-02"
     (other,), _ = found({candidate.name: {"digest": "of another notebook", "day": "2026-01-02"}})
     assert other.proven is None
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A lesson in two languages in a project of its own."""
+    for name, text in {
+        "Cargo.lock": "",
+        "Cargo.toml": '[workspace.dependencies]\nbelow = { path = "crates/below" }\n',
+        "crates/used/Cargo.toml": '[dependencies]\nbelow.workspace = true\nhex = "1"\nnear = { path = "../near" }\n[dev-dependencies]\nonly-tests = { path = "../only-tests" }\n',
+        "crates/used/src/deep/a.rs": "",
+        "crates/used/target/made": "",
+        "crates/below/Cargo.toml": "",
+        "crates/below/src/lib.rs": "",
+        "crates/near/Cargo.toml": "",
+        "crates/near/src/lib.rs": "",
+        "crates/other/src/lib.rs": "",
+        "crates/only-tests/Cargo.toml": "",
+        "vectors/chain.json": "",
+        "kernels/go/kernel.py": "",
+        "requirements.lock": "",
+        "note/part/shared.py": "",
+        "note/part/a/recording.json": "",
+        "note/part/a/__pycache__/made.pyc": "",
+        "note/part/a/python.ipynb": "",
+        "note/part/a/rust.ipynb": "",
+        "note/part/a/lesson.myst": '# A\n```{code-cell} python\n1\n```\n```{code-cell} rust\n:dep used = { path = "../../../crates/used", features = ["x"] }\n```\n```{solution} python x\n1\n```\n',
+        "note/part/b/other.json": "",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    for name, path in (("LOCK", "requirements.lock"), ("KERNELS", "kernels"), ("VECTORS", "vectors")):
+        monkeypatch.setattr(inputs, name, tmp_path / path)
+    return tmp_path
+
+
+def digests(project):
+    lesson = lessons.load(project / "note/part/a")
+    return {language: inputs.common() + inputs.inputs(lesson, language) for language in lesson.languages}
+
+
+@pytest.mark.parametrize(
+    ("file", "languages"),
+    [
+        ("requirements.lock", {"python", "rust"}),
+        ("kernels/go/kernel.py", {"python", "rust"}),
+        ("vectors/chain.json", {"python", "rust"}),
+        ("note/part/shared.py", {"python", "rust"}),
+        ("note/part/a/recording.json", {"python", "rust"}),
+        ("note/part/a/python.ipynb", {"python"}),
+        ("crates/used/src/deep/a.rs", {"rust"}),
+        ("crates/below/src/lib.rs", {"rust"}),
+        ("crates/near/src/lib.rs", {"rust"}),
+        ("crates/only-tests/Cargo.toml", set()),
+        ("crates/other/src/lib.rs", set()),
+        ("crates/used/target/made", set()),
+        ("note/part/a/__pycache__/made.pyc", set()),
+        ("note/part/b/other.json", set()),
+    ],
+)
+def test_a_notebook_is_due_when_what_it_depends_on_has_changed(project, file, languages):
+    before = digests(project)
+    (project / file).write_text("# changed")
+    after = digests(project)
+    assert {language for language in before if before[language] != after[language]} == languages
+
+
+def test_the_lessons_crates_are_found():
+    (lesson,) = all_lessons("chain/01")
+    assert "lib.rs" in {path.name for path in inputs.crates(lesson)}
 
 
 def test_a_notebook_that_is_not_what_its_source_says_is_a_failure():
