@@ -9,13 +9,14 @@ import os
 import shutil
 import sys
 
-from .install import run, say
+from .install import alone, run, say
 from .places import CACHE, HOME
 from .suite import run_tests
 from .tally import Tally
 
 FOLDER = HOME / "browser"
-PACKAGES = CACHE / "browser"
+LOCKED = FOLDER / "requirements.lock"
+PACKAGES = CACHE / f"browser-{hashlib.sha256(LOCKED.read_bytes()).hexdigest()[:12]}"
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -25,14 +26,14 @@ def chromium():
 
 def install():
     """The driver, by its hash, beside the laboratory's environment: who only reads lessons does not need it."""
-    lock, stamp = FOLDER / "requirements.lock", PACKAGES / "locked"
-    digest = hashlib.sha256(lock.read_bytes()).hexdigest()
-    if stamp.exists() and stamp.read_text() == digest:
-        return
-    say("installing the browser's driver")
-    shutil.rmtree(PACKAGES, ignore_errors=True)
-    run([sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "--no-deps", "--target", PACKAGES, "-r", lock])
-    stamp.write_text(digest)
+    stamp = PACKAGES / "locked"
+    with alone():
+        if stamp.exists():
+            return
+        say("installing the browser's driver")
+        shutil.rmtree(PACKAGES, ignore_errors=True)
+        run([sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "--no-deps", "--target", PACKAGES, "-r", LOCKED])
+        stamp.touch()
 
 
 def browser(pictures, only):

@@ -7,6 +7,7 @@ proof is oldest, so that a run a day comes round to all. What the budget leaves 
 """
 
 import datetime
+import fcntl
 import hashlib
 import json
 import os
@@ -68,8 +69,7 @@ def sampled(tally):
         check_committed(result, candidate.lesson, tally)
         verdict = "FAILED" if result.failures else "ok    "
         print(f"{verdict}  {candidate.name}: {result.checks} checks", flush=True)
-    enter(record, results, agreement(results, tally))
-    keep(record)
+    keep(verdicts(results, agreement(results, tally)))
     print(f"lab: {len(found)} notebooks read, {changed} of them not proven here before; {len(results)} executed, {len(found) - len(results)} left for later runs")
 
 
@@ -115,12 +115,13 @@ def agreement(results, tally):
     return disagree
 
 
-def enter(record, results, disagree):
-    """Proven is what came out again whole, and in all languages alike; what did not is due again."""
-    for candidate, result in results:
-        record.pop(candidate.name, None)
-        if not (result.failures or result.skipped or candidate.lesson.name in disagree):
-            record[candidate.name] = {"digest": candidate.digest, "day": datetime.date.today().isoformat()}
+def verdicts(results, disagree):
+    """Proven is what came out again whole, and in all languages alike; what did not is due again: None."""
+    day = datetime.date.today().isoformat()
+    return {
+        candidate.name: None if result.failures or result.skipped or candidate.lesson.name in disagree else {"digest": candidate.digest, "day": day}
+        for candidate, result in results
+    }
 
 
 def shuffled(candidate):
@@ -137,8 +138,12 @@ def proofs():
     return record if isinstance(record, dict) and all(isinstance(each, dict) for each in record.values()) else {}
 
 
-def keep(record):
-    newest = sorted(record.items(), key=lambda item: item[1].get("day", ""))[-RECORD_MAX:]
-    temporary = RECORD.with_suffix(".new")
-    temporary.write_text(json.dumps(dict(newest), indent=1, sort_keys=True) + "\n")
-    temporary.replace(RECORD)
+def keep(found):
+    """Enters verdicts into the record. Another clone's run may do so at the same time."""
+    with RECORD.with_suffix(".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        record = {name: entry for name, entry in {**proofs(), **found}.items() if entry is not None}
+        newest = sorted(record.items(), key=lambda item: item[1].get("day", ""))[-RECORD_MAX:]
+        temporary = RECORD.with_suffix(f".{os.getpid()}")
+        temporary.write_text(json.dumps(dict(newest), indent=1, sort_keys=True) + "\n")
+        temporary.replace(RECORD)

@@ -1,12 +1,11 @@
 """`lab doctor`: what is there, what is missing, and the exact fix. The standard library only."""
 
-import hashlib
 import shutil
 import subprocess
 
 from .gopls import gopls
 from .install import PACKAGES
-from .places import CACHE, DATA, LOCK, PYTHON, VENV, environment, evcxr, rustc_version, shares_std
+from .places import CACHE, DATA, PYTHON, environment, evcxr, installed, rustc_version, shares_std
 from .servers import FIXES, rust_analyzer
 
 
@@ -23,9 +22,7 @@ def version(argv):
 def findings():
     """(what, its version or None, the fix)."""
     install = "jupyter/lab install"
-    stamp = VENV / "locked"
-    locked = stamp.exists() and stamp.read_text() == hashlib.sha256(LOCK.read_bytes()).hexdigest()
-    yield "Python packages as locked", "yes" if locked else None, install
+    yield "Python packages as locked", "yes" if installed() else None, install
     yield "JupyterLab", version([PYTHON, "-m", "jupyterlab", "--version"]), install
     yield "Python kernel", version([PYTHON, "-c", "import ipykernel; print(ipykernel.__version__)"]), install
     go = shutil.which("go", path=environment()["PATH"])

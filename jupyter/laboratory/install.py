@@ -1,5 +1,7 @@
 """`lab install`: everything that the notebooks need, once. What is there already is left alone."""
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -9,7 +11,7 @@ import sys
 import venv
 
 from .gopls import NoGopls, fetch, gopls
-from .places import CACHE, DATA, EVCXR_VERSION, HOME, KERNELS, LOCK, PYTHON, VENV, environment, evcxr, evcxr_root, shares_std
+from .places import CACHE, DATA, EVCXR_VERSION, HOME, KERNELS, LOCK, PYTHON, VENV, environment, evcxr, evcxr_root, installed, shares_std
 from .servers import RUST_PACKAGES, rust_analyzer, write_servers
 
 PACKAGES = ["elixir", "erlang-crypto", "erlang-jiffy", "erlang-public-key", "erlang-ssl", "erlang-inets"]
@@ -31,16 +33,29 @@ def run(argv, **options):
     subprocess.run([str(each) for each in argv], check=True, **options)
 
 
-def install():
+@contextlib.contextmanager
+def alone():
+    """One installation at a time: the clones of a machine share the cache."""
     CACHE.mkdir(parents=True, exist_ok=True)
-    install_system()
-    install_python()
-    install_rust()
-    install_gopls()
-    write_kernels()
-    write_settings()
-    write_servers()
-    warm()
+    with (CACHE / "install.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another installation")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def install():
+    with alone():
+        install_system()
+        install_python()
+        install_rust()
+        install_gopls()
+        write_kernels()
+        write_settings()
+        write_servers()
+        warm()
     say("installed; start with `jupyter/lab up`")
 
 
@@ -63,13 +78,13 @@ def install_system():
 
 def install_python():
     """A virtual environment of exactly the locked packages, by their hashes."""
-    stamp, digest = VENV / "locked", hashlib.sha256(LOCK.read_bytes()).hexdigest()
-    if PYTHON.exists() and stamp.exists() and stamp.read_text() == digest:
+    if installed():
         return
     say("installing the locked Python packages, with the Go toolchain among them")
     venv.create(VENV, with_pip=True, clear=True)
     run([PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r", LOCK])
-    stamp.write_text(digest)
+    # Last: without it nothing of this is used.
+    (VENV / "locked").touch()
 
 
 def install_rust():

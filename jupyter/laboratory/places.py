@@ -25,12 +25,18 @@ def cache():
 
 
 CACHE = cache()
-VENV = CACHE / "venv"
+# One for each set of locked packages: another clone, which locks others, may run from the other one.
+VENV = CACHE / f"venv-{hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]}"
 # Kernel specifications name files of one clone, so each clone has its own. (Not by JUPYTER_PATH: evcxr would write its own there.)
 DATA = CACHE / "clones" / hashlib.sha256(str(HOME).encode()).hexdigest()[:12]
 PYTHON = VENV / "bin" / "python"
 # The same holds for the language servers' configuration.
 SETTINGS = DATA / "config"
+
+
+def installed():
+    """Whether the locked packages are there, all of them."""
+    return PYTHON.exists() and (VENV / "locked").exists()
 
 
 def rustc_version():

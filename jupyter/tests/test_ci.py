@@ -1,6 +1,8 @@
 """The daily run: which notebooks are due, and what an image must say."""
 
 import json
+import subprocess
+import sys
 
 import nbformat
 import pytest
@@ -8,6 +10,7 @@ from laboratory import ci, inputs, lessons
 from laboratory.execute import Result
 from laboratory.images import without_words
 from laboratory.lessons import all_lessons
+from laboratory.places import HOME
 from laboratory.tally import Tally
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
@@ -107,10 +110,19 @@ def test_a_notebook_that_is_not_what_its_source_says_is_a_failure():
 def test_proven_is_only_what_came_out_again_whole(failures, skipped, disagree, proven):
     (candidate,), _ = found({})
     result = Result("00-start", "python", None, failures=failures, skipped=skipped)
-    record = {candidate.name: {"digest": candidate.digest, "day": "2026-01-02"}, "other": {}}
-    ci.enter(record, [(candidate, result)], disagree)
-    assert (candidate.name in record, "other" in record) == (proven, True)
-    assert record.get(candidate.name, {}).get("day") != "2026-01-02"
+    verdict = ci.verdicts([(candidate, result)], disagree)[candidate.name]
+    assert (verdict or {}).get("digest") == (candidate.digest if proven else None)
+
+
+def test_runs_at_the_same_time_keep_all_that_they_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(ci, "RECORD", tmp_path / "proven.json")
+    monkeypatch.setattr(ci, "RECORD_MAX", 10_000)
+    ci.keep({"due": {"day": "2026-01-01"}, "kept": {"day": "2026-01-01"}})
+    enter = "import sys; from pathlib import Path; from laboratory import ci; ci.RECORD = Path(sys.argv[1])\nfor number in range(50): ci.keep({'due': None, f'{sys.argv[2]}/{number}': {'day': '2026-01-02'}})"
+    runs = [subprocess.Popen([sys.executable, "-c", enter, str(ci.RECORD), str(run)], cwd=HOME) for run in range(3)]
+    assert [run.wait() for run in runs] == [0, 0, 0]
+    assert set(ci.proofs()) == {"kept"} | {f"{run}/{number}" for run in range(3) for number in range(50)}
+    assert {path.name for path in tmp_path.iterdir()} == {"proven.json", "proven.lock"}
 
 
 def test_a_notebook_that_failed_did_not_pass(capsys):
