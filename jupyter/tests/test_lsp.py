@@ -63,12 +63,17 @@ def test_positions_there_and_back(tree):
     assert moved(moved(tree, LINES_ON_TOP), -LINES_ON_TOP) == tree
 
 
-def test_the_proxy_maps_a_notebook(tmp_path):
-    proxy = Proxy("go", tmp_path, {})
+@pytest.mark.parametrize("name", ["plain", "jürgen", "two words", "100%25"])
+def test_the_proxy_maps_a_notebook(tmp_path, name):
+    folder = tmp_path / name
+    folder.mkdir()
+    proxy = Proxy("go", folder, {})
     uri = "file:///x/.virtual_documents/a.ipynb"
     opened = proxy.to_server({"method": "textDocument/didOpen", "params": {"textDocument": {"uri": uri, "text": "var a = 1"}}})
     inside = opened["params"]["textDocument"]["uri"]
-    assert inside.startswith(tmp_path.as_uri()) and opened["params"]["textDocument"]["text"].split("\n")[1] == "var a = 1"
+    assert inside.startswith(folder.as_uri()) and opened["params"]["textDocument"]["text"].split("\n")[1] == "var a = 1"
+    (file,) = folder.rglob("*.go")
+    assert file.as_uri() == inside and file.read_text() == opened["params"]["textDocument"]["text"]
     asked = proxy.to_server({"id": 1, "method": "textDocument/definition", "params": {"textDocument": {"uri": uri}, "position": {"line": 0, "character": 4}}})
     assert asked["params"]["position"] == {"line": 1, "character": 4}
     span = {"start": {"line": 1, "character": 4}, "end": {"line": 1, "character": 5}}

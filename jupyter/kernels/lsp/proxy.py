@@ -45,15 +45,16 @@ class Proxy:
     def __init__(self, language, folder, settings):
         self.language, self.folder, self.settings = language, Path(folder).resolve(), settings
         self.translate, self.extension = TRANSLATIONS[language]
-        self.server_of, self.client_of, self.pending, self.lock = {}, {}, {}, threading.Lock()
+        self.path_of, self.client_of, self.pending, self.lock = {}, {}, {}, threading.Lock()
 
-    def server_uri(self, uri):
-        if uri not in self.server_of:
+    def server_path(self, uri):
+        """The file that stands for a notebook. Its URI is another text: there `ü` and blanks are escaped."""
+        if uri not in self.path_of:
             name = "nb" + hashlib.sha256(uri.encode()).hexdigest()[:12]
             path = self.folder / ("src/bin" if self.language == "rust" else name) / f"{name}.{self.extension}"
             path.parent.mkdir(parents=True, exist_ok=True)
-            self.server_of[uri], self.client_of[path.as_uri()] = path.as_uri(), uri
-        return self.server_of[uri]
+            self.path_of[uri], self.client_of[path.as_uri()] = path, uri
+        return self.path_of[uri]
 
     def to_server(self, message):
         method, params = message.get("method"), message.get("params")
@@ -70,11 +71,12 @@ class Proxy:
         return message
 
     def document_to_server(self, method, params, document):
-        uri = self.server_uri(document["uri"])
+        path = self.server_path(document["uri"])
+        uri = path.as_uri()
         if method == "textDocument/didOpen":
             text = self.translate(document["text"])
             # The server looks for the file on the disk, too.
-            Path(uri.removeprefix("file://")).write_text(text)
+            path.write_text(text)
             return {**params, "textDocument": {**document, "uri": uri, "languageId": self.language, "text": text}}
         if method == "textDocument/didChange":
             # Full texts only: `initialize` has promised no others.
