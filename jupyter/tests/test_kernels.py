@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import unittest
 
@@ -149,6 +150,27 @@ class Go(Notebook):
     def test_commands(self):
         self.prints("!echo shell", "shell")
         self.fails("%unknown", "UnknownCommand", "%goflags")
+
+    def test_the_race_detector(self):
+        if shutil.which("gcc") is None:
+            self.skipTest("no gcc")
+        race = "%goflags -race\nvar count int\n%%\nvar both sync.WaitGroup\nfor range 2 { both.Go(func() { count++ }) }\nboth.Wait()"
+        reply, _, err = self.run_cell(race)
+        self.assertEqual(reply["evalue"], "exit status 66", err)
+        self.assertIn("WARNING: DATA RACE", err)
+        self.run_cell("%goflags")
+        self.still_lives()
+
+    def test_the_race_detector_without_a_compiler(self):
+        manager, client = start_new_kernel(kernel_name="go", startup_timeout=SECONDS_MAX, env={**os.environ, "CC": "no-such-gcc"})
+        try:
+            reply = client.execute_interactive("%goflags -race", output_hook=lambda _: None, timeout=SECONDS_MAX)["content"]
+            self.assertEqual(reply["ename"], "NoCompiler")
+            self.assertIn("no-such-gcc", reply["evalue"])
+            self.assertIn("apt-get install gcc", reply["evalue"])
+        finally:
+            client.stop_channels()
+            manager.shutdown_kernel()
 
     def test_reset_in_a_cell_that_declares(self):
         self.run_cell("%reset\nvar other = 1")

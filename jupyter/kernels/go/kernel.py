@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -31,6 +32,8 @@ DISPLAY_BYTES = 1 << 10
 INTERRUPT_SECONDS = 3
 # Warmed by `lab install` with these very flags: other flags compile the standard library anew.
 BUILD_FLAGS = ["-trimpath", "-ldflags=-s -w"]
+# What go builds with a C compiler only.
+NEEDS_C = {"-race", "-msan", "-asan"}
 KEYWORDS = "break case chan const continue default defer else fallthrough for func go goto if import interface map package range return select struct switch type var".split()
 
 
@@ -176,7 +179,8 @@ class GoKernel(Tutored, Kernel):
             if word == "%test":
                 test = True
             elif word == "%goflags":
-                self.flags = command.split()[1:]
+                if missing := self.set_flags(command.split()[1:]):
+                    return self.fail("NoCompiler", missing)
             elif word == "%reset":
                 self.program = Program()
             elif command.startswith("!"):
@@ -196,6 +200,15 @@ class GoKernel(Tutored, Kernel):
         if test:
             return await self.run_tests(program)
         return await self.build_and_run(program, cell, main)
+
+    def set_flags(self, flags):
+        """What is missing for them, or None. The others build without C: such programs start sooner, and need no compiler of it."""
+        needs = NEEDS_C.intersection(flags)
+        compiler = (shlex.split(self.environment.get("CC", "")) or ["gcc"])[0]
+        if needs and shutil.which(compiler, path=self.environment.get("PATH")) is None:
+            return f"{min(needs)} needs a C compiler, and there is no {compiler}: install it, on Debian with apt-get install gcc libc6-dev"
+        self.flags, self.environment["CGO_ENABLED"] = flags, "1" if needs else environment()["CGO_ENABLED"]
+        return None
 
     async def run_tests(self, program):
         code, _ = await self.run([self.go, "test", "-vet=off", "-v", *self.flags, "."])
