@@ -1,6 +1,7 @@
 """A kernel that runs cells one after another and returns all that each of them put out."""
 
 import queue
+import time
 
 from jupyter_client.manager import start_new_kernel
 from nbformat.v4 import output_from_msg
@@ -8,6 +9,8 @@ from nbformat.v4 import output_from_msg
 # Of one cell: a first Rust cell with its crates takes half a minute on an idle machine, several on a busy one.
 CELL_SECONDS_MAX = 900
 START_SECONDS_MAX = 300
+# How often a silent kernel is looked at: one that has died says nothing more.
+LOOK_SECONDS = 1
 # For a kernel to end by itself: it removes what it has made.
 STOP_SECONDS_MAX = 20
 OUTPUTS = {"stream", "display_data", "execute_result", "error"}
@@ -43,11 +46,20 @@ class Kernel:
 
     def take(self, request, outputs):
         """Appends the next message's output; True if the request has ended."""
-        try:
-            message = self.client.get_iopub_msg(timeout=CELL_SECONDS_MAX)
-        except queue.Empty as error:
-            raise KernelFailed(f"a cell took more than {CELL_SECONDS_MAX} seconds, or the kernel died") from error
+        message = self.message()
         kind, content = message["msg_type"], message["content"]
         if kind in OUTPUTS:
             outputs.append(output_from_msg(message))
         return kind == "status" and content["execution_state"] == "idle" and message["parent_header"].get("msg_id") == request
+
+    def message(self):
+        end = time.monotonic() + CELL_SECONDS_MAX
+        while time.monotonic() < end:
+            # Before the message is asked for: what it has said last still comes.
+            alive = self.manager.is_alive()
+            try:
+                return self.client.get_iopub_msg(timeout=LOOK_SECONDS)
+            except queue.Empty:
+                if not alive:
+                    raise KernelFailed(f"the kernel {self.name} has died") from None
+        raise KernelFailed(f"a cell took more than {CELL_SECONDS_MAX} seconds")

@@ -1,7 +1,7 @@
 """The splitter and the program, without a compiler."""
 
 import pytest
-from cells import chunks, split
+from cells import chunks, command_lines, split
 from hypothesis import given
 from hypothesis import strategies as st
 from program import CellError, Program
@@ -84,5 +84,11 @@ def test_a_loose_statement_is_refused_with_its_line():
 
 @given(st.text(alphabet="func(){}[];\n\t \"`'/*abc=:,.%!typevar1", max_size=200))
 def test_no_text_breaks_the_splitter(text):
+    lines, commands = text.split("\n"), command_lines(text)
+    assert all(lines[number][0] in "%!" for number in commands)
+    for number in commands:
+        lines[number] = ""
     for chunk in split(text).chunks:
-        assert chunk.text in text or "\n" in text
+        # Every piece stands in the cell, and begins at its line.
+        at = "\n".join(lines[chunk.line :]).find(chunk.text)
+        assert 0 <= at <= len(lines[chunk.line])

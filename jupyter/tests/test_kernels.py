@@ -7,7 +7,10 @@ import signal
 import unittest
 
 import jupyter_kernel_test
+import pytest
 from jupyter_client.manager import start_new_kernel
+from laboratory import kernel as driver
+from laboratory.places import evcxr
 
 SECONDS_MAX = 60
 
@@ -253,4 +256,43 @@ class Elixir(Notebook):
         self.prints('IO.gets("name?")', ":eof")
 
 
+@pytest.mark.skipif(not evcxr().exists(), reason="no evcxr")
+class Rust(Notebook):
+    kernel = "rust"
+
+    def test_variables_stay_after_a_panic(self):
+        self.run_cell("let kept = 41;")
+        _, _, err = self.run_cell('panic!("at the disco")')
+        self.assertIn("at the disco", err)
+        self.prints("kept + 1", "42")
+
+    def test_an_error_of_the_compiler(self):
+        self.fails("let number = 1;\nundefined(number)", "Error", "cannot find function `undefined`")
+
+    def test_an_interrupt_ends_the_cells_process(self):
+        self.run_cell("let gone = 1;")
+        self.fails('println!("ready"); std::thread::sleep(std::time::Duration::from_secs(3600));', "Error", "terminated", self.manager.interrupt_kernel)
+        self.fails("gone", "Error", "cannot find value `gone`")
+        self.prints("1 + 1", "2")
+
+    def test_evcxr_is_killed_and_a_new_one_starts(self):
+        self.fails('std::process::Command::new("kill").args(["-KILL", &std::os::unix::process::parent_id().to_string()]).status().unwrap();', "KernelEnded", "All variables are gone")
+        self.prints("1 + 1", "2")
+
+    def test_the_last_lines_of_a_cell_are_the_cells(self):
+        lines = "".join(f"{number}\n" for number in range(300))
+        for _ in range(3):
+            _, out, err = self.run_cell('for number in 0..300 { println!("{number}"); eprintln!("{number}"); };')
+            self.assertEqual((out, err), (lines, lines))
+        # The mark comes behind it, on the same line.
+        self.assertEqual(self.run_cell('print!("out"); eprint!("err");')[1:], ("out", "err"))
+        self.assertEqual(self.run_cell("let silent = 1;")[1:], ("", ""))
+
+
 del Notebook  # Not a test of its own.
+
+
+def test_a_kernel_that_dies_is_not_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(driver, "CELL_SECONDS_MAX", SECONDS_MAX)
+    with driver.Kernel("python3", tmp_path) as kernel, pytest.raises(driver.KernelFailed, match="has died"):
+        kernel.run("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import re
 import sys
 import urllib.error
 import urllib.request
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "kernels" / "lsp"))
+from cells import command_lines, split  # noqa: E402
 from laboratory import servers  # noqa: E402
 from laboratory.places import NOTE  # noqa: E402
 from laboratory.serving import serving  # noqa: E402
@@ -26,17 +28,32 @@ RUST_CELLS = [":dep hex = \"1\"", "let v = vec![1];\nv.len()", "fn f() -> u8 { 1
 GO_CELLS = ["import \"fmt\"", "var a = 1", "var a, b = 1, 2", "func f() {}", "%%\nfmt.Println(a)", "%% x\n// c", "%goflags -race", "var s = `\n%d\n`", "type T struct {\n\tx int\n}", "", "func f() int { return 2 }\n\n%%\nf() // last"]
 
 
-@pytest.mark.parametrize(("translate", "known"), [(rust, RUST_CELLS), (go, GO_CELLS)])
-def test_lines_and_columns_hold(translate, known):
+def may_go(language, chosen):
+    """The lines, by cell, that a translation may leave empty: commands, imports, and what a later cell declares anew."""
+    for number, cell in enumerate(chosen):
+        lines = cell.split("\n")
+        if language == "rust":
+            yield {at for at, line in enumerate(lines) if line.startswith((":", "%", "!"))}
+            continue
+        gone = {at for at in command_lines(cell) if not lines[at].startswith("%%")}
+        later = {name for each in chosen[number + 1 :] for chunk in split(each).chunks for name in chunk.names}
+        for chunk in split(cell).chunks:
+            if chunk.kind == "import" or later & set(chunk.names):
+                gone |= set(range(chunk.line, chunk.line + chunk.text.count("\n") + 1))
+        yield gone
+
+
+@pytest.mark.parametrize(("language", "translate", "known"), [("rust", rust, RUST_CELLS), ("go", go, GO_CELLS)])
+def test_lines_and_columns_hold(language, translate, known):
     @given(st.lists(st.sampled_from(known), min_size=1, max_size=8))
     def holds(chosen):
-        text = "\n\n\n".join(chosen)
-        before, after = text.split("\n"), translate(text).split("\n")
-        assert len(after) >= len(before) + LINES_ON_TOP
-        for number, line in enumerate(before):
-            now = after[number + LINES_ON_TOP]
-            # A line keeps every character at its column, or it is blanked, or it is the head of a Go body.
-            assert now.startswith(line) or now.strip() in ("", "}") or (line.startswith("%%") and now.startswith("func _() {"))
+        after, first = translate("\n\n\n".join(chosen)).split("\n"), LINES_ON_TOP
+        for cell, gone in zip(chosen, may_go(language, chosen), strict=True):
+            for number, line in enumerate(cell.split("\n")):
+                now = after[first + number]
+                # A line keeps every character at its column, or it is the head of a Go body, or it may go.
+                assert now.startswith(line) or (line.startswith("%%") and now.startswith("func _() {")) or (number in gone and now == "")
+            first += cell.count("\n") + 3
 
     holds()
 
@@ -46,12 +63,37 @@ def test_go_keeps_the_last_of_two_declarations():
     assert "return 1" not in text and "return 2" in text and 'import ( "fmt")' in text
 
 
+# Rust's comments, strings and characters, of which none counts, or a bracket.
+RUST_MARK = re.compile(r"""//[^\n]*|/\*.*?\*/|\bb?r(#*)".*?"\1|"(?:\\.|[^"\\])*"|'(?:\\[^\n']*'|\\''|[^'\\]')|(?P<open>[(\[{])|(?P<close>[)\]}])""", re.S)
+
+
+def is_balanced(text):
+    due = []
+    for mark in RUST_MARK.finditer(text):
+        if mark["open"]:
+            due.append({"(": ")", "[": "]", "{": "}"}[mark["open"]])
+        elif mark["close"] and (not due or due.pop() != mark["close"]):
+            return False
+    return not due
+
+
+@pytest.mark.parametrize(
+    ("text", "balanced"),
+    [("f(a[1]) {}", True), ("{", False), (")", False), ("(]", False), ("'{' \"(\" // [\n r#\"\"}\"# /* { */ '\\'' b'['", True), ("fn f<'a>(x: &'a str) {}", True), ("fn f<'a>(x: &'a str) {", False)],
+)
+def test_what_balanced_means(text, balanced):
+    assert is_balanced(text) == balanced
+
+
 def test_every_lesson_becomes_one_balanced_rust_file():
-    for path in sorted(NOTE.rglob("rust.ipynb")):
+    paths = sorted(NOTE.rglob("rust.ipynb"))
+    assert paths
+    for path in paths:
         book = json.loads(path.read_text())
         cells = ["".join(cell["source"]) for cell in book["cells"] if cell["cell_type"] == "code"]
         text = rust("\n\n\n".join(cells))
         assert ":dep" not in text and text.endswith("; Ok(()) }\n")
+        assert is_balanced(text), path
 
 
 positions = st.fixed_dictionaries({"line": st.integers(1, 1000), "character": st.integers(0, 100)})

@@ -43,7 +43,7 @@ class RustKernel(Tutored, Kernel):
     banner = "Rust by evcxr; all :dep lines belong in the first cell"
     tutor_language = "rust"
     process = client = scratch = None
-    panicked = ""
+    panicked, failed = "", {}
 
     async def begin(self):
         """evcxr with a connection of its own, in a folder that nobody else reads."""
@@ -54,7 +54,10 @@ class RustKernel(Tutored, Kernel):
         self.client = AsyncKernelClient(connection_file=path)
         self.client.load_connection_file()
         self.client.start_channels()
-        await self.client.wait_for_ready(timeout=START_SECONDS_MAX)
+        try:
+            await self.client.wait_for_ready(timeout=START_SECONDS_MAX)
+        except RuntimeError as error:
+            raise Ended(f"evcxr does not start: {error}") from error
 
     @staticmethod
     def spawn(path, temporary):
@@ -94,13 +97,14 @@ class RustKernel(Tutored, Kernel):
     async def execute_code(self, code, silent):
         try:
             client = await self.inner()
-            self.panicked = ""
+            self.panicked, self.failed = "", {}
             request = client.execute(code, silent=silent, store_history=not silent, stop_on_error=False)
             await self.forward(request, silent)
             reply = await self.reply_to(request)
             if not silent:
                 await self.barrier()
-            return {**reply, "execution_count": self.execution_count}
+            # evcxr's own reply says only that there was an error.
+            return {**self.failed, **reply, "execution_count": self.execution_count}
         except Ended as error:
             self.end()
             content = {"ename": "KernelEnded", "evalue": f"{error}. All variables are gone, run the notebook from the top.", "traceback": []}
@@ -123,6 +127,7 @@ class RustKernel(Tutored, Kernel):
             self.panicked += content["text"]
         if kind == "error":
             self.panicked += content.get("evalue", "")
+            self.failed = content
         if kind == "execute_result":
             content = {**content, "execution_count": self.execution_count}
         self.send_response(self.iopub_socket, kind, content)
