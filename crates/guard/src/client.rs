@@ -2,7 +2,7 @@
 
 use crate::{
     Maps, ReaderError,
-    protocol::{EventInfo, LINE_BYTES_MAX, ListInfo, MapInfo, Request, Response},
+    protocol::{BanInfo, EventInfo, LINE_BYTES_MAX, ListInfo, MapInfo, ROWS_PER_ANSWER, Request, Response, Stats},
 };
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use std::{
@@ -16,6 +16,10 @@ use std::{
 
 /// Descriptors accepted with one answer.
 const DESCRIPTORS_MAX: usize = 16;
+/// Bytes received at once.
+const CHUNK_BYTES: usize = 8192;
+/// Bytes of a line that is too long that are read to find its end.
+const PASSED_OVER_MAX: usize = 64 << 20;
 /// How long an answer may take unless the caller says otherwise.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -36,7 +40,7 @@ pub enum ClientError {
     /// The answer is no answer.
     #[error("the guard's answer can't be read")]
     Format(#[from] serde_json::Error),
-    /// The line is longer than the protocol allows.
+    /// The line is longer than the protocol allows. It was read to its end: the connection can be asked again.
     #[error("the guard's answer is longer than {LINE_BYTES_MAX} bytes")]
     TooLong,
     /// The answer is one to another question.
@@ -107,11 +111,37 @@ impl Client {
         }
     }
 
-    /// All counters (`rows` false leaves the rows out).
-    pub fn stats(&mut self, rows: bool) -> Result<crate::protocol::Stats, ClientError> {
-        match self.ask(&if rows { Request::Stats {} } else { Request::Status {} })? {
+    /// All counters (`rows` false leaves the rows out). Rows are asked for page by page; the rest is as of the first.
+    pub fn stats(&mut self, rows: bool) -> Result<Stats, ClientError> {
+        let mut stats = self.page_of_stats(&if rows { Request::Stats { from: 0 } } else { Request::Status {} })?;
+        let mut page = stats.rows.len();
+        while rows && page >= ROWS_PER_ANSWER {
+            let from = stats.rows.last().map_or(0, |row| row.row.saturating_add(1));
+            let more = self.page_of_stats(&Request::Stats { from })?.rows;
+            page = more.len();
+            stats.rows.extend(more);
+        }
+        Ok(stats)
+    }
+
+    fn page_of_stats(&mut self, request: &Request) -> Result<Stats, ClientError> {
+        match self.ask(request)? {
             Response::Stats(stats) => Ok(*stats),
             _ => Err(ClientError::Unexpected),
+        }
+    }
+
+    /// All bans, page by page, in the order of addresses. Bans that come and go meanwhile may be missing; none is listed twice.
+    pub fn bans(&mut self) -> Result<Vec<BanInfo>, ClientError> {
+        let (mut all, mut skip): (Vec<BanInfo>, u32) = (Vec::new(), 0);
+        loop {
+            let Response::Bans { bans, total } = self.ask(&Request::Bans { skip })? else { return Err(ClientError::Unexpected) };
+            skip = skip.saturating_add(bans.len() as u32);
+            let (last, ends) = (all.last().map(|ban| ban.address), bans.is_empty() || u64::from(skip) >= total);
+            all.extend(bans.into_iter().filter(|ban| Some(ban.address) > last));
+            if ends {
+                return Ok(all);
+            }
         }
     }
 
@@ -163,14 +193,28 @@ impl Client {
             }
             scanned = self.buffer.len();
             if scanned > LINE_BYTES_MAX {
+                self.pass_over_line()?;
                 return Err(ClientError::TooLong);
             }
             self.receive()?;
         }
     }
 
+    /// Reads to the end of a line that is too long, and keeps nothing of it: the next answer begins behind it.
+    fn pass_over_line(&mut self) -> Result<(), ClientError> {
+        for _ in 0..PASSED_OVER_MAX / CHUNK_BYTES {
+            self.buffer.clear();
+            self.receive()?;
+            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+                self.buffer.drain(..=end);
+                return Ok(());
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::InvalidData, "a line without an end").into())
+    }
+
     fn receive(&mut self) -> Result<(), ClientError> {
-        let mut chunk = [0u8; 8192];
+        let mut chunk = [0u8; CHUNK_BYTES];
         let mut space = nix::cmsg_space!([i32; DESCRIPTORS_MAX]);
         let length = {
             let mut slices = [IoSliceMut::new(&mut chunk)];
@@ -194,5 +238,63 @@ impl Client {
         }
         self.buffer.extend_from_slice(&chunk[..length]);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{BufRead, BufReader};
+
+    /// A guard that gives these answers, one a request.
+    fn answered_by(answers: Vec<Vec<u8>>) -> (Client, std::thread::JoinHandle<()>) {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let guard = std::thread::spawn(move || {
+            let mut requests = BufReader::new(theirs.try_clone().unwrap()).lines();
+            for answer in answers {
+                requests.next().unwrap().unwrap();
+                theirs.write_all(&answer).unwrap();
+            }
+        });
+        (Client { stream: ours, buffer: Vec::new(), descriptors: VecDeque::new() }, guard)
+    }
+
+    fn line(response: &Response) -> Vec<u8> {
+        let mut line = serde_json::to_vec(response).unwrap();
+        line.push(b'\n');
+        line
+    }
+
+    #[test]
+    fn an_answer_that_is_too_long_leaves_the_connection_in_step() {
+        let mut long = vec![b' '; 3 * LINE_BYTES_MAX];
+        long.extend(b"{}\n");
+        let (mut client, guard) = answered_by(vec![long, line(&Response::Done {})]);
+        assert!(matches!(client.ask(&Request::Lists {}), Err(ClientError::TooLong)));
+        assert_eq!(client.ask(&Request::Heartbeat {}).unwrap(), Response::Done {});
+        guard.join().unwrap();
+    }
+
+    #[test]
+    fn bans_that_move_between_pages_are_listed_once() {
+        let ban = |host: u8| BanInfo {
+            address: crate::Prefix::host(std::net::Ipv4Addr::new(10, 0, 0, host).into()),
+            offence: types::Offence::Manual,
+            since_unix_ms: 0,
+            until_unix_ms: 1,
+            hits: 0,
+            note: String::new(),
+        };
+        let page = |hosts: &[u8], total| line(&Response::Bans { bans: hosts.iter().copied().map(ban).collect(), total });
+        let listed = |pages: Vec<Vec<u8>>| {
+            let (mut client, guard) = answered_by(pages);
+            let bans = client.bans().unwrap();
+            guard.join().unwrap();
+            bans
+        };
+        // One came in front after the first page; then one went, and the last page is empty.
+        assert_eq!(listed(vec![page(&[2, 3], 4), page(&[3, 4], 5), page(&[5], 5)]), [2, 3, 4, 5].map(ban));
+        assert_eq!(listed(vec![page(&[2, 3], 4), page(&[5], 4), page(&[], 3)]), [2, 3, 5].map(ban));
+        assert_eq!(listed(vec![page(&[], 0)]), []);
     }
 }

@@ -25,6 +25,12 @@ pub const SQUEEZE_MS_MAX: u64 = 600_000;
 pub const SQUEEZE_RATE_MIN: u32 = 100;
 /// Most flows in one answer: it has to fit into a line.
 pub const FLOWS_PER_ANSWER: usize = 512;
+/// Most bans in one answer, likewise.
+pub const BANS_PER_ANSWER: usize = 512;
+/// Most rows in one answer, likewise.
+pub const ROWS_PER_ANSWER: usize = 128;
+/// Most endpoints of a row that are told, likewise.
+pub const ENDPOINTS_PER_ROW: usize = 32;
 /// Deepest budget, packets.
 pub const BUDGET_BURST_MAX: u32 = 4_000_000;
 
@@ -98,10 +104,18 @@ impl FlowKind {
 pub enum Request {
     /// Mode, interface, totals; no rows.
     Status {},
-    /// All counters, rows included.
-    Stats {},
-    /// All bans.
-    Bans {},
+    /// All counters, and rows in the order of their numbers; [`ROWS_PER_ANSWER`] at the most, fewer only where there are no more.
+    Stats {
+        /// Leave out the rows before this one.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        from: u32,
+    },
+    /// Bans, in the order of addresses; [`BANS_PER_ANSWER`] at the most.
+    Bans {
+        /// Leave out the first so many.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        skip: u32,
+    },
     /// *Write.* Ban a prefix for a while.
     Ban {
         /// Address, or address/length.
@@ -225,14 +239,19 @@ pub enum Request {
     Shutdown {},
 }
 
+/// What is left out of a request: an older guard knows no such field.
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
 impl Request {
     /// Whether it needs root or an allowed uid.
     pub const fn is_write(&self) -> bool {
         !matches!(
             self,
             Request::Status {}
-                | Request::Stats {}
-                | Request::Bans {}
+                | Request::Stats { .. }
+                | Request::Bans { .. }
                 | Request::Lists {}
                 | Request::Budgets {}
                 | Request::Flows { .. }
@@ -388,7 +407,7 @@ pub struct RowInfo {
     /// The same of 99 %.
     #[serde(default)]
     pub latency_p99_ns: Option<u64>,
-    /// The flows that count here now.
+    /// The flows that count here now, the first [`ENDPOINTS_PER_ROW`] of them.
     #[serde(default)]
     pub endpoints: Vec<Endpoint>,
     /// What the kernel's TCP knows about its connection; null = not visible (QUIC, no `--cgroup`, nothing heard yet), never 0.
@@ -493,7 +512,7 @@ pub struct Stats {
     /// Packets on protected ports that passed the guard and were dropped by the kernel's own stack, by its reason; zeros are left out.
     #[serde(default)]
     pub kernel_drops: BTreeMap<String, u64>,
-    /// Rows with an owner; empty in `status`.
+    /// Rows with an owner, a page of them; empty in `status`.
     pub rows: Vec<RowInfo>,
 }
 
@@ -589,8 +608,11 @@ pub enum Response {
     },
     /// To `bans`.
     Bans {
-        /// In the order of addresses.
+        /// A page of them.
         bans: Vec<BanInfo>,
+        /// How many there are.
+        #[serde(default)]
+        total: u64,
     },
     /// To `budgets`.
     Budgets {
@@ -676,6 +698,10 @@ mod tests {
             },
         );
         check(r#"{"request":"flows"}"#, Request::Flows { skip: 0 });
+        check(r#"{"request":"bans"}"#, Request::Bans { skip: 0 });
+        check(r#"{"request":"bans","skip":512}"#, Request::Bans { skip: 512 });
+        check(r#"{"request":"stats"}"#, Request::Stats { from: 0 });
+        assert_eq!(serde_json::to_string(&Request::Bans { skip: 0 }).unwrap(), r#"{"request":"bans"}"#);
         for bad in [
             r#"{"request":"ban","address":"10.0.0.7","offence":"bad_signature"}"#,
             r#"{"request":"ban","address":"10.0.0.7","ttl_ms":1,"offence":"ugly"}"#,
@@ -689,9 +715,60 @@ mod tests {
 
     #[test]
     fn reading_needs_no_right_and_changing_does() {
-        assert!(!Request::Stats {}.is_write());
+        assert!(!Request::Stats { from: 0 }.is_write());
         assert!(Request::Heartbeat {}.is_write());
         assert!(Request::Maps {}.is_write());
         assert!(Request::Detach {}.is_write());
+    }
+
+    /// The longest pages that there can be, with texts of nothing but what JSON writes in six bytes.
+    #[test]
+    fn pages_fit_into_a_line() {
+        let check = |response: &Response| assert!(serde_json::to_vec(response).unwrap().len() < LINE_BYTES_MAX);
+        let (text, address): (String, IpAddr) =
+            ("\u{1}".repeat(TEXT_BYTES_MAX), "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".parse().unwrap());
+        let (offence, hits, until) = (Offence::Equivocation, u64::MAX, u64::MAX);
+        let ban = BanInfo {
+            address: Prefix::host(address),
+            offence,
+            since_unix_ms: until,
+            until_unix_ms: until,
+            hits,
+            note: text.clone(),
+        };
+        check(&Response::Bans { bans: vec![ban; BANS_PER_ANSWER], total: u64::MAX });
+        let (protocol, port, class, most) = (Protocol::Udp, u16::MAX, FlowKind::Dialing, Some(u32::MAX));
+        let (label, row, stake_ppm, share, rate, burst) = (text.clone(), most, most, most, most, most);
+        let flow = FlowInfo { protocol, address, port, class, label, row, stake_ppm, share, rate, burst };
+        check(&Response::Flows { flows: vec![flow; FLOWS_PER_ANSWER], total: u64::MAX });
+        let (counts, ns) = (u64::MAX, Some(u64::MAX));
+        let row = RowInfo {
+            row: u32::MAX,
+            generation: u32::MAX,
+            label: text,
+            flows: u32::MAX,
+            packets: counts,
+            bytes: counts,
+            dropped: counts,
+            would_drop: counts,
+            latency: vec![counts; 31],
+            latency_p50_ns: ns,
+            latency_p99_ns: ns,
+            endpoints: vec![Endpoint { protocol, address, port, class }; ENDPOINTS_PER_ROW],
+            tcp: Some(crate::TcpTruth {
+                srtt_us: ns,
+                min_rtt_us: ns,
+                rto_us: ns,
+                retransmits: counts,
+                state: crate::TcpState::SynReceived,
+                bytes_acked: counts,
+                bytes_received: counts,
+                remote_port: port,
+                local_port: port,
+                updated_ns: counts,
+            }),
+        };
+        // What is not rows has far less than a sixteenth of the line.
+        assert!(serde_json::to_vec(&vec![row; ROWS_PER_ANSWER]).unwrap().len() < LINE_BYTES_MAX / 16 * 15);
     }
 }

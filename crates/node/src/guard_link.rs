@@ -352,6 +352,10 @@ impl Worker {
                 tracing::debug!(?code, message, "the guard refused");
                 None
             }
+            Err(error @ ClientError::TooLong) => {
+                tracing::warn!(%error, "an answer is lost, not the guard");
+                None
+            }
             Err(error) => {
                 self.lose(&error);
                 None
@@ -377,7 +381,8 @@ impl Worker {
             *self.view.stats.write() = Some(*stats);
             *self.view.reason.write() = None;
         }
-        if let Some(Response::Bans { bans }) = self.ask(&Request::Bans {}) {
+        // The first page is what the API shows.
+        if let Some(Response::Bans { bans, .. }) = self.ask(&Request::Bans { skip: 0 }) {
             *self.view.bans.write() = bans;
         }
     }

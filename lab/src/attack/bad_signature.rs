@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use guard::protocol::{BanInfo, Request, Response, Stats};
+use guard::protocol::{BanInfo, Stats};
 use network::{Config, Events, Handle, Keypair};
 use types::{AccountKey, Action, Amount, Height, Hello, Message, Nonce, Offence, SignedTransaction, Transaction, WIRE_VERSION};
 
@@ -294,10 +294,7 @@ fn stats(target: &Node) -> Result<Stats> {
 }
 
 fn bans(target: &Node) -> Result<Vec<BanInfo>> {
-    match client(target)?.ask(&Request::Bans {}).context("ask for the bans")? {
-        Response::Bans { bans } => Ok(bans),
-        _ => bail!("the guard answered another question"),
-    }
+    client(target)?.bans().context("ask for the bans")
 }
 
 fn covers(ban: &BanInfo, address: Ipv4Addr) -> bool {

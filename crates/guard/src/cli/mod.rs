@@ -13,7 +13,7 @@ mod top;
 mod values;
 
 use clap::{Args, Parser, Subcommand};
-use guard::{Client, ClientError, Prefix, kernel::duration, protocol::Request};
+use guard::{Client, ClientError, Prefix, Response, kernel::duration, protocol::Request};
 use std::{
     path::{Path, PathBuf},
     time::Duration,
@@ -208,7 +208,7 @@ impl Command {
                 show::response(&reach.client()?.ask(&request)?, reach.json)
             }
             Command::Unban { address, reach } => done(&reach, &Request::Unban { address }),
-            Command::Bans { reach } => show::response(&reach.client()?.ask(&Request::Bans {})?, reach.json),
+            Command::Bans { reach } => bans(&reach),
             Command::List { command } => command.run(),
             Command::Lists { reach } => show::response(&reach.client()?.ask(&Request::Lists {})?, reach.json),
             Command::Detach(detach) => detach.run(),
@@ -232,6 +232,12 @@ fn done(reach: &Reach, request: &Request) -> anyhow::Result<()> {
 fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+fn bans(reach: &Reach) -> anyhow::Result<()> {
+    let bans = reach.client()?.bans()?;
+    let total = bans.len() as u64;
+    show::response(&Response::Bans { bans, total }, reach.json)
 }
 
 fn check_config(file: &Path) -> anyhow::Result<()> {

@@ -31,7 +31,7 @@ pub fn show(rows: &[RowInfo], json: bool) -> anyhow::Result<()> {
         let first = row.endpoints.first();
         let class = first.map_or("-", |endpoint| endpoint.class.as_str());
         let address = first.map_or("-".to_string(), |endpoint| {
-            let more = if row.endpoints.len() > 1 { format!(" +{}", row.endpoints.len() - 1) } else { String::new() };
+            let more = if row.flows > 1 { format!(" +{}", row.flows - 1) } else { String::new() };
             format!("{}/{}{more}", endpoint.protocol.as_str(), std::net::SocketAddr::new(endpoint.address, endpoint.port))
         });
         let time = |us: Option<u64>| us.map_or("-".to_string(), |us| format!("{}.{:03} ms", us / 1000, us % 1000));

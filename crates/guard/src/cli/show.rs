@@ -24,7 +24,7 @@ pub fn response(response: &Response, json: bool) -> anyhow::Result<()> {
             let seconds = until_unix_ms.saturating_sub(guard::kernel::clock::unix_ms()).div_ceil(1000);
             writeln!(out, "banned {address} for {seconds} s ({flows_deleted} flows closed)")?;
         }
-        Response::Bans { bans } => {
+        Response::Bans { bans, .. } => {
             writeln!(out, "{:<44} {:<14} {:>8} {:>10}  note", "address", "offence", "ends in", "hits")?;
             for ban in bans {
                 let seconds = ban.until_unix_ms.saturating_sub(guard::kernel::clock::unix_ms()).div_ceil(1000);

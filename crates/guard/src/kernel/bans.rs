@@ -239,10 +239,20 @@ impl Bans {
         Ok(expired)
     }
 
-    /// The bans, with their hits.
+    /// How many bans hold at this tick.
+    pub fn in_force(&self, now: u64) -> usize {
+        self.records.values().filter(|record| record.expiry >= now).count()
+    }
+
+    /// All bans, with their hits.
     pub fn list(&self, tables: &Tables, clock: &Clock, now: u64) -> Result<Vec<BanInfo>, TableError> {
+        self.page(tables, clock, now, (0, usize::MAX))
+    }
+
+    /// A page of them, in the order of addresses: without the first `skip`, at most `max`.
+    pub fn page(&self, tables: &Tables, clock: &Clock, now: u64, (skip, max): (usize, usize)) -> Result<Vec<BanInfo>, TableError> {
         let now_ms = clock::unix_ms();
-        let in_force = self.records.iter().filter(|(_, record)| record.expiry >= now);
+        let in_force = self.records.iter().filter(|(_, record)| record.expiry >= now).skip(skip).take(max);
         let info = |(prefix, record): (&Prefix, &Record)| {
             Ok(BanInfo {
                 address: *prefix,

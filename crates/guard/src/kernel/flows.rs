@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Prefix,
-    protocol::{Endpoint, FlowKind, Protocol, RowInfo},
+    protocol::{ENDPOINTS_PER_ROW, Endpoint, FlowKind, Protocol, RowInfo},
     quantile::quantile_ns,
     reader::Maps,
 };
@@ -408,12 +408,15 @@ impl Flows {
         self.hosts.expire(tables, clock, now)
     }
 
-    /// Rows with an owner, with their counters.
-    pub fn list(&self, counters: &Maps) -> Vec<RowInfo> {
+    /// Rows with an owner, with their counters: from this row on, at most `max`.
+    pub fn list(&self, counters: &Maps, from: u32, max: usize) -> Vec<RowInfo> {
         let mut endpoints: BTreeMap<u32, Vec<Endpoint>> = BTreeMap::new();
-        for (key, flow) in self.flows.iter().filter(|(_, flow)| flow.row != ROW_NONE) {
+        for (key, flow) in self.flows.iter().filter(|(_, flow)| flow.row != ROW_NONE && flow.row >= from) {
             let FlowKey { protocol, address, port } = *key;
-            endpoints.entry(flow.row).or_default().push(Endpoint { protocol, address, port, class: flow.class });
+            let of_row = endpoints.entry(flow.row).or_default();
+            if of_row.len() < ENDPOINTS_PER_ROW {
+                of_row.push(Endpoint { protocol, address, port, class: flow.class });
+            }
         }
         let info = |(index, row): (&u32, &Row)| {
             let count = counters.row(*index, row.generation);
@@ -434,7 +437,7 @@ impl Flows {
                 tcp: counters.truth(*index, row.generation),
             }
         };
-        self.rows.iter().map(info).collect()
+        self.rows.range(from..).take(max).map(info).collect()
     }
 
     /// The busiest rows with their latencies, by packets passed, at most `max`: (row, its buckets as [`RowInfo::latency`] has them).

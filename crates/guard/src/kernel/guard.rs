@@ -31,7 +31,8 @@ use crate::{
     Prefix,
     explain::{self, Explained},
     protocol::{
-        BAN_TTL_MS_MAX, ErrorCode, MapInfo, Protocol, Request, Response, SQUEEZE_MS_MAX, Stats, TEXT_BYTES_MAX, TRIAL_MS_MAX,
+        BAN_TTL_MS_MAX, BANS_PER_ANSWER, ErrorCode, MapInfo, Protocol, ROWS_PER_ANSWER, Request, Response, SQUEEZE_MS_MAX, Stats,
+        TEXT_BYTES_MAX, TRIAL_MS_MAX,
     },
     reader::{self, Maps, ReaderError},
 };
@@ -265,12 +266,9 @@ impl Guard {
 
     fn handle(&mut self, request: &Request) -> Result<(Response, Descriptors), Refusal> {
         let response = match request {
-            Request::Status {} => Response::Stats(Box::new(self.stats(false)?)),
-            Request::Stats {} => Response::Stats(Box::new(self.stats(true)?)),
-            Request::Bans {} => {
-                let now = self.clock.now(&self.tables)?;
-                Response::Bans { bans: self.bans.list(&self.tables, &self.clock, now)? }
-            }
+            Request::Status {} => Response::Stats(Box::new(self.stats(None)?)),
+            Request::Stats { from } => Response::Stats(Box::new(self.stats(Some(*from))?)),
+            Request::Bans { skip } => self.show_bans(*skip)?,
             Request::Ban { address, ttl_ms, offence, note, escalate } => {
                 self.ban(*address, (*ttl_ms, *escalate), *offence, note)?
             }
@@ -494,7 +492,14 @@ impl Guard {
         Ok((Response::Maps { maps, cpus: self.cpus, abi_hash }, descriptors))
     }
 
-    fn stats(&self, rows: bool) -> Result<Stats, Refusal> {
+    fn show_bans(&self, skip: u32) -> Result<Response, Refusal> {
+        let now = self.clock.now(&self.tables)?;
+        let bans = self.bans.page(&self.tables, &self.clock, now, (skip as usize, BANS_PER_ANSWER))?;
+        Ok(Response::Bans { bans, total: self.bans.in_force(now) as u64 })
+    }
+
+    /// All counters, with a page of rows from this one on, if any.
+    fn stats(&self, rows_from: Option<u32>) -> Result<Stats, Refusal> {
         let config = Config::from_word(self.tables.control(WORD_CONFIG)?);
         let mode = config.mode();
         let label = |reason: Reason| reason.as_str().to_string();
@@ -535,7 +540,7 @@ impl Guard {
             egress: self.egress.as_ref().map(Egress::info),
             probes: self.attachments(),
             kernel_drops: self.counters.kernel_drops().into_iter().map(|(slot, n)| (self.probes.reason(slot), n)).collect(),
-            rows: if rows { self.flows.list(&self.counters) } else { Vec::new() },
+            rows: rows_from.map_or_else(Vec::new, |from| self.flows.list(&self.counters, from, ROWS_PER_ANSWER)),
         })
     }
 }

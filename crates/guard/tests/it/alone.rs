@@ -58,10 +58,7 @@ fn a_watched_file_bans_and_lifts() {
     let ban_files = format!("mode = 'enforce'\n[[ban_files]]\npath = '{}'\nttl = '10m'\n", path.display());
     lab.write("'tcp/9000', 'udp/9000'", &ban_files);
     let guard = lab.launch(lab.by_file());
-    let bans = || match guard.ask(&Request::Bans {}) {
-        Response::Bans { bans } => bans,
-        other => panic!("{other:?}"),
-    };
+    let bans = || guard.client().bans().unwrap();
     assert_eq!(bans()[0].note, "bans.txt: somebody");
     let mut line = lab.line4();
     assert_eq!(line.send(2), 2);

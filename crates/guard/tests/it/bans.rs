@@ -17,7 +17,7 @@ fn a_banned_address_is_dropped_by_its_offence_until_it_is_unbanned() {
         let stats = guard.stats();
         assert_eq!(stats.dropped["banned_bad_signature"], 5 * (index as u64 + 1));
         assert_eq!(stats.would_drop["banned_bad_signature"], 0);
-        let Response::Bans { bans } = guard.ask(&Request::Bans {}) else { panic!() };
+        let bans = guard.client().bans().unwrap();
         let info = bans.iter().find(|ban| ban.address == address).unwrap();
         assert_eq!((info.offence, info.hits, info.note.as_str()), (Offence::BadSignature, 5, "test"));
         assert!(info.until_unix_ms > info.since_unix_ms);
@@ -146,4 +146,23 @@ fn a_full_table_is_an_error_and_drops_nobody() {
     // The other kind still has room.
     guard.ban(SUSPECT4, 60_000, Offence::Rate);
     assert_eq!(lab.line4().send(2), 0);
+}
+
+#[test]
+fn more_bans_than_a_line_holds_are_all_listed() {
+    let Some(lab) = Lab::new("more_bans_than_a_line_holds_are_all_listed") else { return };
+    let guard = lab.start(&["--mode", "enforce"]);
+    let mut client = guard.client();
+    let addresses: Vec<String> = (0..8_200u32).map(|host| format!("172.16.{}.{}/32", host >> 8, host & 255)).collect();
+    for address in &addresses {
+        client.ask(&ban(address, 3_600_000, Offence::Manual)).unwrap();
+    }
+    assert_eq!(client.bans().unwrap().len(), addresses.len());
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ebpf-guard"));
+    let output = command.args(["bans", "--json", "--socket"]).arg(lab.socket()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.stdout.len() > guard::protocol::LINE_BYTES_MAX, "else one line would do");
+    let Response::Bans { bans, total } = serde_json::from_slice(&output.stdout).unwrap() else { panic!() };
+    assert_eq!(total, addresses.len() as u64);
+    assert!(bans.iter().map(|ban| ban.address.to_string()).eq(addresses), "each one, once, in order");
 }

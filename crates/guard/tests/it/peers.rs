@@ -58,6 +58,7 @@ fn a_row_goes_to_a_new_owner_with_a_higher_generation_only_when_all_are_taken() 
     assert!(reused == row && newer > generation);
     assert_eq!(lab.line4().send(2), 2);
     let stats = guard.stats();
+    assert!(stats.rows.iter().map(|info| info.row).eq(0..kernel_shared::abi::ROWS_MAX), "every page, in order");
     let second = stats.rows.iter().find(|info| info.row == row).unwrap();
     assert_eq!((second.label.as_str(), second.packets), ("second", 2));
 }

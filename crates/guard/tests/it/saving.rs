@@ -14,10 +14,7 @@ pub fn bans(guard: &crate::support::Running) -> Vec<BanInfo> {
 }
 
 pub fn bans_of(client: &mut guard::Client) -> Vec<BanInfo> {
-    match client.ask(&Request::Bans {}).unwrap() {
-        Response::Bans { bans } => bans,
-        other => panic!("{other:?}"),
-    }
+    client.bans().unwrap()
 }
 
 pub fn lists(guard: &crate::support::Running) -> Vec<ListInfo> {

@@ -10,9 +10,9 @@ use super::{Reach, run};
 use anyhow::{Context, bail};
 use clap::Args;
 use guard::{
-    Client, Request, Response,
+    Client,
     kernel::clock::unix_ms,
-    protocol::{BanInfo, EventInfo, Stats},
+    protocol::{EventInfo, Stats},
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use ratatui::{
@@ -186,10 +186,7 @@ const fn key(code: KeyCode) -> Option<Key> {
 
 fn sample(client: &mut Client, state: &mut State) -> Result<(), guard::ClientError> {
     let stats: Stats = client.stats(true)?;
-    let bans: Vec<BanInfo> = match client.ask(&Request::Bans {})? {
-        Response::Bans { bans } => bans,
-        _ => return Err(guard::ClientError::Unexpected),
-    };
+    let bans = client.bans()?;
     state.sample(unix_ms(), stats, bans);
     Ok(())
 }

@@ -67,7 +67,7 @@ impl Guard {
         let now = self.clock.now(&self.tables).map_err(told)?;
         let would = Reason::ALL.into_iter().filter(|reason| reason.is_drop());
         Ok(Vitals {
-            stats: self.stats(false).map_err(|refusal| refusal.message)?,
+            stats: self.stats(None).map_err(|refusal| refusal.message)?,
             ended: Reason::ALL.into_iter().map(|reason| (reason, self.counters.reason(reason))).collect(),
             would_drop: would.map(|reason| (reason, self.counters.would_drop(reason))).collect(),
             bans: self.bans.by_offence(),
