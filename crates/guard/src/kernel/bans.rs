@@ -239,6 +239,11 @@ impl Bans {
         Ok(expired)
     }
 
+    /// The last tick on which a prefix is banned, if it is.
+    pub fn end(&self, prefix: &Prefix) -> Option<u64> {
+        self.records.get(prefix).map(|record| record.expiry)
+    }
+
     /// How many bans hold at this tick.
     pub fn in_force(&self, now: u64) -> usize {
         self.records.values().filter(|record| record.expiry >= now).count()

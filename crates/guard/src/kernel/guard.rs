@@ -1,5 +1,6 @@
 //! One running guard: the tables, the link, and the answers to requests.
 
+mod banning;
 mod flowing;
 mod group;
 pub mod listing;
@@ -54,7 +55,8 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use types::Offence;
+
+use banning::Wanted;
 
 pub use reload::ReloadError;
 pub use start::Prepared;
@@ -270,7 +272,8 @@ impl Guard {
             Request::Stats { from } => Response::Stats(Box::new(self.stats(Some(*from))?)),
             Request::Bans { skip } => self.show_bans(*skip)?,
             Request::Ban { address, ttl_ms, offence, note, escalate } => {
-                self.ban(*address, (*ttl_ms, *escalate), *offence, note)?
+                let wanted = Wanted { prefix: address.widened(), ttl_ms: *ttl_ms, offence: *offence, note };
+                self.ban(wanted, *escalate)?
             }
             Request::Unban { address } => match self.bans.remove(&self.tables, &address.widened())? {
                 true => {
@@ -443,38 +446,6 @@ impl Guard {
         })
     }
 
-    fn ban(&mut self, address: Prefix, (ttl_ms, escalate): (u64, bool), offence: Offence, note: &str) -> Result<Response, Refusal> {
-        let prefix = address.widened();
-        if ttl_ms == 0 || ttl_ms > BAN_TTL_MS_MAX {
-            return refuse(ErrorCode::Limit, format!("a ban lasts 1 to {BAN_TTL_MS_MAX} ms"));
-        }
-        if note.len() > TEXT_BYTES_MAX {
-            return refuse(ErrorCode::Limit, format!("a note has at most {TEXT_BYTES_MAX} bytes"));
-        }
-        if let Some(message) = bans::too_wide(&prefix) {
-            return refuse(ErrorCode::Limit, message);
-        }
-        if let Some(range) = self.options.floor.iter().find(|range| range.overlaps(&prefix)) {
-            return refuse(ErrorCode::Floor, format!("{prefix} touches the floor range {range}: the floor can't be banned"));
-        }
-        if let Some((host, label)) = self.flows.floor_in(&prefix) {
-            return refuse(
-                ErrorCode::Floor,
-                format!("{prefix} holds the floor flow of '{label}' at {host}: the floor can't be banned"),
-            );
-        }
-        let (now, now_ms) = (self.clock.now(&self.tables)?, unix_ms());
-        let ttl_ms = if escalate { self.strikes.escalated(&prefix, ttl_ms, BAN_TTL_MS_MAX, now_ms) } else { ttl_ms };
-        let expiry = now.saturating_add(self.clock.ticks(ttl_ms));
-        self.bans.insert(&self.tables, prefix, offence, expiry, note)?;
-        let flows_deleted = self.flows.remove_in(&self.tables, &prefix)?;
-        let until_unix_ms = now_ms.saturating_add(ttl_ms);
-        self.strikes.count(prefix, until_unix_ms, now_ms);
-        self.changed.bans = true;
-        tracing::info!(%prefix, offence = offence.as_str(), ttl_ms, flows_deleted, note, "banned");
-        Ok(Response::Banned { address: prefix, until_unix_ms, flows_deleted })
-    }
-
     fn maps(&self) -> Result<(Response, Descriptors), Refusal> {
         let mapped: BTreeMap<&str, usize> = reader::mapped_bytes(self.cpus).into();
         let mut maps = Vec::new();
@@ -490,12 +461,6 @@ impl Guard {
         }
         let abi_hash = format!("{:016x}", abi_hash(self.cpus));
         Ok((Response::Maps { maps, cpus: self.cpus, abi_hash }, descriptors))
-    }
-
-    fn show_bans(&self, skip: u32) -> Result<Response, Refusal> {
-        let now = self.clock.now(&self.tables)?;
-        let bans = self.bans.page(&self.tables, &self.clock, now, (skip as usize, BANS_PER_ANSWER))?;
-        Ok(Response::Bans { bans, total: self.bans.in_force(now) as u64 })
     }
 
     /// All counters, with a page of rows from this one on, if any.

@@ -130,6 +130,35 @@ fn bans_without_end_too_wide_or_too_long_are_refused() {
 }
 
 #[test]
+fn what_a_machine_found_out_never_shortens_a_ban() {
+    let Some(lab) = Lab::new("what_a_machine_found_out_never_shortens_a_ban") else { return };
+    let guard = lab.start(&["--mode", "enforce"]);
+    let (hour, patience) = (3_600_000, 60_000);
+    let bans = |ttl_ms, offence| match guard.ban(SUSPECT4, ttl_ms, offence) {
+        Response::Banned { until_unix_ms, .. } => until_unix_ms,
+        other => panic!("{other:?}"),
+    };
+    let is = |offence, until: u64| {
+        let ban = guard.client().bans().unwrap().remove(0);
+        assert!(ban.offence == offence && ban.until_unix_ms.abs_diff(until) < patience, "{ban:?}, not {offence} until {until}");
+    };
+    let now = guard::kernel::clock::unix_ms();
+    let until = bans(hour, Offence::Manual);
+    // The answer says what holds: the end that there was.
+    assert!(bans(1, Offence::BadSignature).abs_diff(until) < patience);
+    is(Offence::Manual, until);
+    let until = bans(3 * hour, Offence::Replay);
+    assert!(until >= now + 3 * hour);
+    is(Offence::Replay, until);
+    bans(hour, Offence::BadSignature);
+    is(Offence::Replay, until);
+    // Whoever decides may do so.
+    let until = bans(2 * hour, Offence::Manual);
+    is(Offence::Manual, until);
+    assert!(until < now + 3 * hour);
+}
+
+#[test]
 fn a_full_table_is_an_error_and_drops_nobody() {
     let Some(lab) = Lab::new("a_full_table_is_an_error_and_drops_nobody") else { return };
     let guard = lab.start(&["--mode", "enforce"]);
