@@ -128,6 +128,7 @@ pub enum Request {
         #[serde(default)]
         note: String,
         /// Twice as long for each ban in a row that this prefix had within a day of the end of the last, at most [`BAN_TTL_MS_MAX`].
+        /// Lines of ban files don't count.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         escalate: bool,
     },

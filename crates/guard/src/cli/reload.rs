@@ -14,7 +14,6 @@ use std::{
     fs::File,
     sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
 };
-use types::Offence;
 
 /// What ban files do to the guard: one lock a ban, so that a long file doesn't hold up the socket. A list is read without it.
 pub struct Lists<'a> {
@@ -48,9 +47,7 @@ impl Lists<'_> {
 
 impl Sink for Lists<'_> {
     fn ban(&mut self, address: Prefix, ttl_ms: u64, note: &str) -> Result<(), String> {
-        let offence = Offence::Manual;
-        self.ask(&Request::Ban { address, ttl_ms, offence, note: note.to_string(), escalate: false })
-            .map_err(|(_, message)| message)
+        self.guard().ban_line(address, ttl_ms, note)
     }
 
     fn lift(&mut self, address: Prefix) -> Result<(), String> {

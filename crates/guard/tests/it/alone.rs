@@ -1,5 +1,6 @@
 //! The guard alone: its file, reloads, watched bans, the service manager.
 
+use crate::saving::escalated_hours;
 use crate::support::{INTERFACE, Lab, MARKER4, PATIENCE, Running, SUSPECT4, skip, until};
 use guard::{ErrorCode, Request, Response};
 use nix::{
@@ -73,6 +74,20 @@ fn a_watched_file_bans_and_lifts() {
     fs::rename(lab.folder.path().join("new"), &path).unwrap();
     until("the end of the ban", || (line.send(1) == 1).then_some(()));
     assert_eq!(bans().len(), 1);
+}
+
+#[test]
+fn a_line_that_is_taken_again_is_no_ban_in_a_row() {
+    let Some(lab) = Lab::new("a_line_that_is_taken_again_is_no_ban_in_a_row") else { return };
+    let path = lab.ban_file();
+    lab.write("'udp/9000'", &format!("mode = 'enforce'\n[[ban_files]]\npath = '{}'\nttl = '10m'\n", path.display()));
+    let guard = lab.launch(lab.by_file());
+    for note in ["first", "second", "third"] {
+        fs::write(lab.folder.path().join("new"), format!("{SUSPECT4} # {note}\n")).unwrap();
+        fs::rename(lab.folder.path().join("new"), &path).unwrap();
+        until("the line", || guard.client().bans().unwrap().first()?.note.ends_with(note).then_some(()));
+    }
+    assert_eq!((escalated_hours(&guard), escalated_hours(&guard)), (1, 2), "what a request asked for counts");
 }
 
 #[test]

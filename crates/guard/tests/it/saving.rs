@@ -97,19 +97,20 @@ fn torn_files_are_moved_aside_and_the_guard_starts() {
     lab.detach();
 }
 
+/// Bans the suspect for an hour, or for so many as it has deserved: how many.
+pub fn escalated_hours(guard: &crate::support::Running) -> u64 {
+    let (address, offence, note) = (SUSPECT4.parse().unwrap(), Offence::Manual, String::new());
+    let now = guard::kernel::clock::unix_ms();
+    match guard.ask(&Request::Ban { address, ttl_ms: 3_600_000, offence, note, escalate: true }) {
+        Response::Banned { until_unix_ms, .. } => (until_unix_ms - now) / 3_600_000,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn a_repeated_ban_that_escalates_doubles_also_over_a_restart() {
     let Some(lab) = Lab::new("a_repeated_ban_that_escalates_doubles_also_over_a_restart") else { return };
-    let ask = |guard: &crate::support::Running| {
-        let note = String::new();
-        let request =
-            Request::Ban { address: SUSPECT4.parse().unwrap(), ttl_ms: 3_600_000, offence: Offence::Manual, note, escalate: true };
-        let now = guard::kernel::clock::unix_ms();
-        match guard.ask(&request) {
-            Response::Banned { until_unix_ms, .. } => (until_unix_ms - now) / 3_600_000,
-            other => panic!("{other:?}"),
-        }
-    };
+    let ask = escalated_hours;
     let mut guard = lab.start(&["--mode", "enforce"]);
     assert_eq!((ask(&guard), ask(&guard), ask(&guard)), (1, 2, 4));
     assert!(guard.signal(Signal::SIGTERM).success());

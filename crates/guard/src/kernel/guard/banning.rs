@@ -1,4 +1,4 @@
-//! Bans, as requests ask for them.
+//! Bans, as requests and the lines of ban files ask for them.
 
 use super::{BAN_TTL_MS_MAX, BANS_PER_ANSWER, ErrorCode, Guard, Refusal, Response, TEXT_BYTES_MAX, bans, refuse, unix_ms};
 use crate::Prefix;
@@ -41,6 +41,13 @@ impl Guard {
             self.strikes.count(prefix, until_unix_ms, now_ms);
         }
         Ok(Response::Banned { address: prefix, until_unix_ms, flows_deleted })
+    }
+
+    /// Bans what a line of a ban file names, or renews its ban. However often it is renewed, it is no ban in a row.
+    pub fn ban_line(&mut self, address: Prefix, ttl_ms: u64, note: &str) -> Result<(), String> {
+        let wanted = Wanted { prefix: address.widened(), ttl_ms, offence: Offence::Manual, note };
+        let put = self.check_ban(&wanted).and_then(|()| self.put_ban(wanted, unix_ms()));
+        put.map(drop).map_err(|refusal| refusal.message)
     }
 
     fn check_ban(&self, Wanted { prefix, ttl_ms, note, .. }: &Wanted<'_>) -> Result<(), Refusal> {
