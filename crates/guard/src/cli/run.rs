@@ -218,17 +218,18 @@ fn tell(state: &[NotifyState]) {
 
 /// Writes what has changed, without the guard's lock. What can't be written is tried again, and said each time.
 fn save(shared: &server::Shared) {
-    let snapshot = shared.guard.lock().unwrap_or_else(PoisonError::into_inner).snapshot();
-    let error = match snapshot {
-        Ok(None) => return,
-        Ok(Some((state, snapshot))) => match snapshot.write(&state) {
-            Ok(()) => return,
-            Err(error) => anyhow::Error::from(error),
-        },
-        Err(error) => error.into(),
-    };
-    tracing::error!(error = format!("{error:#}"), "bans and lists can't be saved");
-    shared.guard.lock().unwrap_or_else(PoisonError::into_inner).touch_all();
+    let guard = || shared.guard.lock().unwrap_or_else(PoisonError::into_inner);
+    let told = |error: &dyn std::error::Error| tracing::error!(error = super::chain(error), "bans and lists can't be saved");
+    let snapshot = guard().snapshot();
+    match snapshot {
+        Ok(None) => {}
+        Ok(Some((state, snapshot))) => {
+            let unwritten = snapshot.write(&state);
+            unwritten.errors.iter().for_each(|error| told(error));
+            guard().take_back(unwritten);
+        }
+        Err(error) => told(&error),
+    }
 }
 
 fn announce(guard: &mut Guard) {

@@ -5,7 +5,10 @@ use guard::{
     Request, Response,
     protocol::{BanInfo, ListInfo},
 };
-use nix::sys::signal::Signal;
+use nix::{
+    fcntl::{AT_FDCWD, RenameFlags},
+    sys::signal::Signal,
+};
 use std::os::fd::AsFd;
 use types::Offence;
 
@@ -94,6 +97,39 @@ fn torn_files_are_moved_aside_and_the_guard_starts() {
     assert!(folder.join("bans.json.corrupt-1").exists() && folder.join("some.list.corrupt-1").exists());
     let log = std::fs::read_to_string(lab.folder.path().join("guard.log")).unwrap();
     assert!(log.contains("bans.json") && log.contains("state can't be read"), "{log}");
+    lab.detach();
+}
+
+#[test]
+fn a_file_that_cannot_be_written_holds_up_no_other_and_is_tried_again() {
+    let Some(lab) = Lab::new("a_file_that_cannot_be_written_holds_up_no_other_and_is_tried_again") else { return };
+    let guard = lab.start(&["--mode", "enforce"]);
+    let file = |name: &str| lab.folder.path().join("state/lab").join(name);
+    let text = lab.folder.path().join("list.txt");
+    std::fs::write(&text, "198.51.100.0/24\n").unwrap();
+    for name in ["first", "second"] {
+        let request = Request::ListLoad { name: name.into(), ttl_ms: 600_000, skip_bad: false };
+        guard.client().load_list(&request, std::fs::File::open(&text).unwrap().as_fd()).unwrap();
+        until("the list in its file", || file(&format!("{name}.list")).exists().then_some(()));
+    }
+    // In the place of the bans' new file and of the second list's there is something that can't be written over, or unlinked.
+    std::fs::create_dir(file("bans.json.new")).unwrap();
+    std::fs::create_dir(file("aside")).unwrap();
+    let swap = || nix::fcntl::renameat2(AT_FDCWD, &file("second.list"), AT_FDCWD, &file("aside"), RenameFlags::RENAME_EXCHANGE);
+    swap().unwrap();
+    guard.ban(SUSPECT4, 600_000, Offence::Replay);
+    for name in ["first", "second"] {
+        assert_eq!(guard.ask(&Request::ListDrop { name: name.into() }), Response::Done {});
+    }
+    let log = || std::fs::read_to_string(lab.folder.path().join("guard.log")).unwrap();
+    until("both failures", || (log().contains("bans.json.new failed") && log().contains("second.list failed")).then_some(()));
+    until("the end of the first list's file", || (!file("first.list").exists()).then_some(()));
+    swap().unwrap();
+    std::fs::remove_dir(file("bans.json.new")).unwrap();
+    until("the end of the second list's file", || (!file("second.list").exists()).then_some(()));
+    until("the ban in its file", || {
+        std::fs::read_to_string(file("bans.json")).is_ok_and(|text| text.contains(SUSPECT4)).then_some(())
+    });
     lab.detach();
 }
 

@@ -38,16 +38,33 @@ pub struct Snapshot {
     lists: Vec<(String, Option<SavedList>)>,
 }
 
+/// What could not be written: it has changed still.
+#[derive(Default)]
+pub struct Unwritten {
+    changed: Changed,
+    /// Why, one error a file; empty: all is written.
+    pub errors: Vec<StateError>,
+}
+
 impl Snapshot {
-    /// Writes it.
-    pub fn write(&self, state: &State) -> Result<(), StateError> {
-        if let Some(bans) = &self.bans {
-            state.write_bans(bans)?;
+    /// Writes each of its files, whatever comes of the others.
+    pub fn write(&self, state: &State) -> Unwritten {
+        let mut unwritten = Unwritten::default();
+        if let Some(Err(error)) = self.bans.as_ref().map(|bans| state.write_bans(bans)) {
+            unwritten.changed.bans = true;
+            unwritten.errors.push(error);
         }
-        self.lists.iter().try_for_each(|(name, list)| match list {
-            Some(list) => state.write_list(name, list),
-            None => state.remove_list(name),
-        })
+        for (name, list) in &self.lists {
+            let written = match list {
+                Some(list) => state.write_list(name, list),
+                None => state.remove_list(name),
+            };
+            if let Err(error) = written {
+                unwritten.changed.lists.insert(name.clone());
+                unwritten.errors.push(error);
+            }
+        }
+        unwritten
     }
 }
 
@@ -97,22 +114,22 @@ pub(super) fn restore(
 }
 
 impl Guard {
-    /// What changed since the last time, for writing; `None` if nothing did, or nothing is kept.
+    /// What changed since the last time, for writing; `None` if nothing did, or nothing is kept. An error takes nothing.
     pub fn snapshot(&mut self) -> Result<Option<(State, Snapshot)>, TableError> {
         let Some(state) = self.state.clone() else { return Ok(None) };
-        let Changed { bans, lists } = std::mem::take(&mut self.changed);
         let old = self.hits.written.elapsed() >= self.options.save_hits_every;
-        if !bans && lists.is_empty() && !old {
+        if !self.changed.bans && self.changed.lists.is_empty() && !old {
             return Ok(None);
         }
         let now = self.clock.now(&self.tables)?;
+        let bans = if self.changed.bans || old { self.save_bans(now, self.changed.bans)? } else { None };
+        let lists = std::mem::take(&mut self.changed).lists;
         let list = |name: String| {
             let saved = self.lists.find(&name, &self.clock, now).zip(self.lists.words(&name));
             let saved = saved.map(|(info, words)| SavedList { until_unix_ms: info.until_unix_ms, words });
             (name, saved)
         };
         let lists: Vec<_> = lists.into_iter().map(list).collect();
-        let bans = if bans || old { self.save_bans(now, bans)? } else { None };
         Ok((bans.is_some() || !lists.is_empty()).then_some((state, Snapshot { bans, lists })))
     }
 
@@ -124,7 +141,13 @@ impl Guard {
         Ok((changed || before != self.hits.sum).then(|| Saved::new(bans, self.strikes.save())))
     }
 
-    /// Says that everything has to be written again: hits, too, when a guard ends, or after a write that failed.
+    /// Takes back what could not be written: the next snapshot has it again, as it is then; a list that is gone by its name.
+    pub fn take_back(&mut self, unwritten: Unwritten) {
+        self.changed.bans |= unwritten.changed.bans;
+        self.changed.lists.extend(unwritten.changed.lists);
+    }
+
+    /// Says that everything has to be written again: hits, too, when a guard ends.
     pub fn touch_all(&mut self) {
         self.changed.bans = true;
         self.changed.lists.extend(self.lists.names());
