@@ -11,10 +11,11 @@ use std::{
     mem::size_of,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
+    time::Duration,
 };
 
 /// Lines that a slow subscriber may be behind.
@@ -27,20 +28,51 @@ pub const DRAIN_MAX: usize = 4096;
 /// Subscribers of the event stream.
 #[derive(Default)]
 pub struct Hub {
-    subscribers: Mutex<Vec<SyncSender<Arc<str>>>>,
+    subscribers: Mutex<Vec<Subscriber>>,
+    /// Subscribers that there ever were.
+    numbered: AtomicU64,
     unread: AtomicU64,
 }
 
+struct Subscriber {
+    number: u64,
+    lines: SyncSender<Arc<str>>,
+}
+
+/// Where a subscriber's lines arrive. Dropped, it gives its place back.
+pub struct Mailbox<'a> {
+    hub: &'a Hub,
+    number: u64,
+    lines: Receiver<Arc<str>>,
+}
+
+impl Mailbox<'_> {
+    /// The next line; `None` if there is none within so long.
+    pub fn next(&self, wait: Duration) -> Option<Arc<str>> {
+        self.lines.recv_timeout(wait).ok()
+    }
+}
+
+impl Drop for Mailbox<'_> {
+    fn drop(&mut self) {
+        self.hub.subscribers().retain(|subscriber| subscriber.number != self.number);
+    }
+}
+
 impl Hub {
+    fn subscribers(&self) -> MutexGuard<'_, Vec<Subscriber>> {
+        self.subscribers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A new subscriber's mailbox; `None` if there are too many.
-    pub fn subscribe(&self) -> Option<Receiver<Arc<str>>> {
-        let mut subscribers = self.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn subscribe(&self) -> Option<Mailbox<'_>> {
+        let mut subscribers = self.subscribers();
         if subscribers.len() >= SUBSCRIBERS_MAX {
             return None;
         }
-        let (sender, receiver) = sync_channel(BACKLOG);
-        subscribers.push(sender);
-        Some(receiver)
+        let (number, (sender, lines)) = (self.numbered.fetch_add(1, Relaxed), sync_channel(BACKLOG));
+        subscribers.push(Subscriber { number, lines: sender });
+        Some(Mailbox { hub: self, number, lines })
     }
 
     /// Lines that a subscriber had no room for.
@@ -49,19 +81,15 @@ impl Hub {
     }
 
     fn publish(&self, line: &Arc<str>) {
-        let mut subscribers = self.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
-        subscribers.retain(|subscriber| match subscriber.try_send(line.clone()) {
-            Ok(()) => true,
-            Err(TrySendError::Full(_)) => {
+        for subscriber in self.subscribers().iter() {
+            if let Err(TrySendError::Full(_)) = subscriber.lines.try_send(line.clone()) {
                 self.unread.fetch_add(1, Relaxed);
-                true
             }
-            Err(TrySendError::Disconnected(_)) => false,
-        });
+        }
     }
 
     fn listened(&self) -> bool {
-        !self.subscribers.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        !self.subscribers().is_empty()
     }
 }
 
@@ -106,5 +134,30 @@ fn info(event: &Event, offset_ns: i128) -> EventInfo {
         dropped: event.dropped == 1,
         length: event.length,
         stands_for: event.stands_for,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_given_back_and_a_slow_subscriber_loses_lines_of_its_own() {
+        let hub = Hub::default();
+        let mut mailboxes: Vec<_> = (0..SUBSCRIBERS_MAX).map(|_| hub.subscribe().unwrap()).collect();
+        assert!(hub.subscribe().is_none());
+        mailboxes.remove(3);
+        mailboxes.push(hub.subscribe().unwrap());
+        let last = mailboxes.pop().unwrap();
+        mailboxes.truncate(1);
+        let line: Arc<str> = "line".into();
+        for _ in 0..BACKLOG {
+            hub.publish(&line);
+            assert_eq!(last.next(Duration::ZERO), Some(line.clone()));
+        }
+        hub.publish(&line);
+        assert_eq!((hub.unread(), last.next(Duration::ZERO)), (1, Some(line)));
+        drop((mailboxes, last));
+        assert!(!hub.listened());
     }
 }

@@ -7,11 +7,14 @@ use super::{
     incoming::Incoming,
 };
 use crate::protocol::{ErrorCode, LINE_BYTES_MAX, Request, Response};
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::socket::{ControlMessage, MsgFlags, sendmsg},
+};
 use std::{
     fs,
     io::{self, BufRead, BufReader, IoSlice, Read, Write},
-    os::fd::{AsRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
     os::unix::{
         fs::PermissionsExt,
         net::{UnixListener, UnixStream},
@@ -28,6 +31,9 @@ use std::{
 pub const CONNECTIONS_MAX: usize = 32;
 /// A caller that takes no answer for so long is hung up on.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where no events come, a subscriber's hanging up is noticed after so long.
+const HANG_UP_SEEN_AFTER: Duration = Duration::from_secs(1);
 
 /// What `reload` does.
 pub type Reload = dyn Fn(&Shared) -> Response + Send + Sync;
@@ -167,14 +173,23 @@ fn send(mut stream: &UnixStream, response: &Response, descriptors: &[RawFd]) -> 
     stream.write_all(&line[sent..])
 }
 
+/// Whether the other end is closed. One that only writes no more may still read.
+fn hung_up(stream: &UnixStream) -> bool {
+    let mut ends = [PollFd::new(stream.as_fd(), PollFlags::empty())];
+    poll(&mut ends, PollTimeout::ZERO).is_ok() && ends[0].any().unwrap_or(true)
+}
+
 /// Relays events until the client hangs up.
 fn stream_events(mut stream: &UnixStream, shared: &Shared) -> io::Result<()> {
     let Some(mailbox) = shared.hub.subscribe() else {
         return send(stream, &refusal(ErrorCode::Full, "too many subscribers".to_string()), &[]);
     };
     send(stream, &Response::Done {}, &[])?;
-    while let Ok(line) = mailbox.recv() {
-        stream.write_all(line.as_bytes())?;
+    loop {
+        match mailbox.next(HANG_UP_SEEN_AFTER) {
+            Some(line) => stream.write_all(line.as_bytes())?,
+            None if hung_up(stream) => return Ok(()),
+            None => {}
+        }
     }
-    Ok(())
 }

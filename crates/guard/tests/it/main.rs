@@ -18,6 +18,7 @@ mod refused;
 mod saving;
 mod scrape;
 mod service;
+mod socket;
 mod stakes;
 mod states;
 mod strangers;
