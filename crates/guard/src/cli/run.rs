@@ -24,7 +24,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError, RwLock,
-        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, Ordering::SeqCst},
     },
     time::{Duration, Instant},
 };
@@ -161,7 +161,7 @@ impl Run {
             reload: reload::reloader(self, settings.clone(), watcher.clone()),
             stop: AtomicBool::new(false),
             loading,
-            connections: AtomicUsize::new(0),
+            seats: Arc::default(),
         });
         let of_server = shared.clone();
         std::thread::Builder::new().name("guard-server".into()).spawn(move || server::serve(listener, of_server))?;

@@ -25,6 +25,7 @@ pub mod netlink;
 pub mod ports;
 pub mod probes;
 pub mod scrape;
+pub mod seats;
 pub mod server;
 pub mod squeeze;
 pub mod state;

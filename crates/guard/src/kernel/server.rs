@@ -5,6 +5,7 @@ use super::{
     events::Hub,
     guard::{Guard, listing},
     incoming::Incoming,
+    seats::Seats,
 };
 use crate::protocol::{ErrorCode, LINE_BYTES_MAX, Request, Response};
 use nix::{
@@ -22,16 +23,16 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex, PoisonError, RwLock,
-        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, Ordering::SeqCst},
     },
     time::Duration,
 };
 
-/// Connections at one time.
-pub const CONNECTIONS_MAX: usize = 32;
 /// A caller that takes no answer for so long is hung up on.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A caller who may only read and asks nothing for so long is hung up on.
+const GUEST_SILENCE_MAX: Duration = Duration::from_secs(60);
 /// Where no events come, a subscriber's hanging up is noticed after so long.
 const HANG_UP_SEEN_AFTER: Duration = Duration::from_secs(1);
 
@@ -52,8 +53,8 @@ pub struct Shared {
     pub stop: AtomicBool,
     /// Held while a list is read: one at a time, so that their memory has a limit.
     pub loading: Mutex<()>,
-    /// Connections open.
-    pub connections: AtomicUsize,
+    /// Who has a connection.
+    pub seats: Arc<Seats>,
 }
 
 /// Opens the socket. A stale one is replaced; one that somebody answers on is an error. Anybody may connect: what a caller may do
@@ -78,26 +79,25 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
 pub fn serve(listener: UnixListener, shared: Arc<Shared>) {
     for stream in listener.incoming() {
         let Ok(stream) = stream else { continue };
-        if shared.connections.fetch_add(1, SeqCst) >= CONNECTIONS_MAX {
-            shared.connections.fetch_sub(1, SeqCst);
-            continue;
-        }
+        let Ok(caller) = Caller::of(&stream) else { continue };
+        let guest = !may_write(&shared, &caller);
+        let Some(seat) = shared.seats.take(guest) else { continue };
         let of_thread = shared.clone();
-        let spawned = std::thread::Builder::new().name("guard-client".into()).spawn(move || {
-            if let Err(error) = converse(&stream, &of_thread) {
+        let conversation = move || {
+            let _seat = seat;
+            let silence = guest.then_some(GUEST_SILENCE_MAX);
+            if let Err(error) = stream.set_read_timeout(silence).and_then(|()| converse(&stream, &caller, &of_thread)) {
                 tracing::debug!(%error, "a client hung up");
             }
-            of_thread.connections.fetch_sub(1, SeqCst);
-        });
-        if spawned.is_err() {
-            shared.connections.fetch_sub(1, SeqCst);
+        };
+        if let Err(error) = std::thread::Builder::new().name("guard-client".into()).spawn(conversation) {
+            tracing::warn!(%error, "a client can't be served");
         }
     }
 }
 
-fn converse(stream: &UnixStream, shared: &Shared) -> io::Result<()> {
+fn converse(stream: &UnixStream, caller: &Caller, shared: &Shared) -> io::Result<()> {
     stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
-    let caller = Caller::of(stream)?;
     let mut reader = BufReader::new(Incoming::new(stream));
     loop {
         let mut line = Vec::new();
@@ -113,7 +113,7 @@ fn converse(stream: &UnixStream, shared: &Shared) -> io::Result<()> {
                 }
                 continue;
             }
-            Ok(request) if request.is_write() && !may_write(shared, &caller) => {
+            Ok(request) if request.is_write() && !may_write(shared, caller) => {
                 send(stream, &refusal(ErrorCode::Forbidden, format!("uid {} may not change anything here", caller.uid)), &[])?;
                 continue;
             }
