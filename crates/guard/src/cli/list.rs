@@ -14,7 +14,7 @@ pub enum ListCommand {
     Load {
         /// Name of the list.
         name: String,
-        /// File, or - for the standard input.
+        /// File, or - for the standard input if that is a file or a pipe.
         file: PathBuf,
         /// How long: 60s, 10m, 2h, 7d, at most 30d.
         #[arg(long, value_parser = duration::parse, default_value = "7d")]

@@ -1,14 +1,54 @@
 //! A client's bytes, and the descriptors that come beside them.
 
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::socket::{ControlMessageOwned, MsgFlags, recvmsg},
+};
 use std::{
+    fs::File,
     io::{self, IoSliceMut, Read},
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
-    os::unix::net::UnixStream,
+    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
+    os::unix::{fs::FileTypeExt, net::UnixStream},
 };
 
 /// Descriptors that one message may bring; the kernel closes those that don't fit.
 const DESCRIPTORS_MAX: usize = 2;
+
+/// A text that a client hands over, to be read while the client is there: the writer of a pipe may never come to an end.
+pub struct Text<'a> {
+    file: File,
+    client: &'a UnixStream,
+}
+
+impl<'a> Text<'a> {
+    /// What this descriptor, which came from this client, gives to read.
+    pub fn new(descriptor: OwnedFd, client: &'a UnixStream) -> Text<'a> {
+        Text { file: File::from(descriptor), client }
+    }
+
+    /// Whether it is a terminal, or another device that is read byte by byte: what is typed there is meant for somebody else.
+    pub fn is_terminal(&self) -> bool {
+        self.file.metadata().is_ok_and(|data| data.file_type().is_char_device())
+    }
+}
+
+impl Read for Text<'_> {
+    /// Waits for the text or for the client's end, which is an error.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let text = PollFd::new(self.file.as_fd(), PollFlags::POLLIN);
+            let mut ready = [text, PollFd::new(self.client.as_fd(), PollFlags::empty())];
+            poll(&mut ready, PollTimeout::NONE)?;
+            if ready[1].any().unwrap_or(true) {
+                return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "whoever handed it over has hung up"));
+            }
+            match self.file.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {} // somebody else was faster
+                read => return read,
+            }
+        }
+    }
+}
 
 /// The receiving end of a connection.
 pub struct Incoming<'a> {

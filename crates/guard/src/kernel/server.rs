@@ -4,7 +4,7 @@ use super::{
     access::{Access, Caller},
     events::Hub,
     guard::{Guard, listing},
-    incoming::Incoming,
+    incoming::{Incoming, Text},
     seats::Seats,
 };
 use crate::protocol::{ErrorCode, LINE_BYTES_MAX, Request, Response};
@@ -15,7 +15,7 @@ use nix::{
 use std::{
     fs,
     io::{self, BufRead, BufReader, IoSlice, Read, Write},
-    os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, RawFd},
     os::unix::{
         fs::PermissionsExt,
         net::{UnixListener, UnixStream},
@@ -127,7 +127,7 @@ fn converse(stream: &UnixStream, caller: &Caller, shared: &Shared) -> io::Result
             continue;
         }
         if let Request::ListLoad { name, ttl_ms, skip_bad } = &request {
-            let text = reader.get_mut().take_descriptor();
+            let text = reader.get_mut().take_descriptor().map(|descriptor| Text::new(descriptor, stream));
             send(stream, &load_list(shared, name, *ttl_ms, *skip_bad, text), &[])?;
             continue;
         }
@@ -146,7 +146,7 @@ fn may_write(shared: &Shared, caller: &Caller) -> bool {
 }
 
 /// Reads a list without the guard's lock, and puts it in force under it.
-fn load_list(shared: &Shared, name: &str, ttl_ms: u64, skip_bad: bool, text: Option<OwnedFd>) -> Response {
+fn load_list(shared: &Shared, name: &str, ttl_ms: u64, skip_bad: bool, text: Option<Text<'_>>) -> Response {
     let Ok(_only) = shared.loading.try_lock() else {
         return refusal(ErrorCode::Limit, "another list is being read; try again when it is in force".to_string());
     };

@@ -22,7 +22,7 @@ use std::{
 };
 
 /// Lines and columns.
-type Size = (u16, u16);
+pub type Size = (u16, u16);
 fn grid((rows, columns): Size) -> (NonZeroU16, NonZeroU16) {
     (NonZeroU16::new(rows).unwrap(), NonZeroU16::new(columns).unwrap())
 }
@@ -34,7 +34,7 @@ const WIDE: Size = (40, 120);
 const SMALL: Size = (24, 80);
 
 /// Both ends of a new pseudo-terminal. No program that another test starts at this moment inherits one: the reader would wait for its end, too.
-fn pair(size: Size) -> (File, File) {
+pub fn pair(size: Size) -> (File, File) {
     let ours = pty::posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).unwrap();
     pty::grantpt(&ours).unwrap();
     pty::unlockpt(&ours).unwrap();

@@ -5,12 +5,13 @@ use crate::{
     Prefix,
     kernel::{
         clock::unix_ms,
+        incoming::Text,
         lists::{self, Ready, compile},
         tables::TableError,
     },
     protocol::{BAN_TTL_MS_MAX, ErrorCode, Response},
 };
-use std::{fs::File, os::fd::OwnedFd};
+use std::fs::File;
 
 impl From<compile::ListError> for Refusal {
     fn from(error: compile::ListError) -> Refusal {
@@ -34,7 +35,7 @@ pub struct Prepared {
     ttl_ms: u64,
 }
 
-fn prepare(name: &str, ttl_ms: u64, skip_bad: bool, text: Option<OwnedFd>, floor: &[Prefix]) -> Result<Prepared, Refusal> {
+fn prepare(name: &str, ttl_ms: u64, skip_bad: bool, text: Option<Text<'_>>, floor: &[Prefix]) -> Result<Prepared, Refusal> {
     if !lists::is_name(name) {
         return refuse(ErrorCode::Limit, "a list's name has letters, digits, '-', '_', '.', at most 32");
     }
@@ -44,7 +45,10 @@ fn prepare(name: &str, ttl_ms: u64, skip_bad: bool, text: Option<OwnedFd>, floor
     let Some(text) = text else {
         return refuse(ErrorCode::BadRequest, "the list's text comes as a descriptor beside the request");
     };
-    ready(name, ttl_ms, &compile::read(File::from(text), skip_bad, floor)?)
+    if text.is_terminal() {
+        return refuse(ErrorCode::BadRequest, "a list's text comes from a file or a pipe, not from a terminal or another device");
+    }
+    ready(name, ttl_ms, &compile::read(text, skip_bad, floor)?)
 }
 
 fn ready(name: &str, ttl_ms: u64, compiled: &compile::Compiled) -> Result<Prepared, Refusal> {
@@ -63,8 +67,8 @@ pub fn read_file(name: &str, ttl_ms: u64, text: File, floor: &[Prefix]) -> Resul
     prepared.map(Some).map_err(|refusal| refusal.message)
 }
 
-/// Reads a list from a descriptor. Needs no guard, only its floor ([`Guard::floor`]); takes as long as the text does.
-pub fn read(name: &str, ttl_ms: u64, skip_bad: bool, text: Option<OwnedFd>, floor: &[Prefix]) -> Result<Prepared, Response> {
+/// Reads a list from a client's text. Needs no guard, only its floor ([`Guard::floor`]); ends with the text, or with its client.
+pub fn read(name: &str, ttl_ms: u64, skip_bad: bool, text: Option<Text<'_>>, floor: &[Prefix]) -> Result<Prepared, Response> {
     prepare(name, ttl_ms, skip_bad, text, floor).map_err(|Refusal { code, message }| Response::Error { code, message })
 }
 
