@@ -420,22 +420,17 @@ mod tests {
         assert!(without(&cut, &floor).is_none() && without(&words, &[]).is_none());
     }
 
+    /// One interval over and over has the bits that it has once: only the sum of the spans can set them all.
     #[test]
-    fn a_list_of_wide_v6_prefixes_sets_all_bits_at_once() {
-        let bits = |count: u64, length: u8| {
-            let spaced = (0..count).map(|n| format!("{}/{length}\n", Ipv6Addr::from((n as u128) << 101)));
-            let list = compile(&spaced.collect::<String>(), &[]).unwrap();
-            assert_eq!(list.v6.len() as u64, count, "they neither overlap nor touch");
+    fn wide_v6_intervals_set_all_bits_at_once() {
+        let wide = interval6(&"2001:db0::/28".parse().unwrap()).unwrap();
+        let set = |times| {
             let mut bits = Bits::default();
-            bits.add6(list.v6.iter().copied());
-            bits.v6
+            bits.add6(std::iter::repeat_n(wide, times));
+            bits.v6.iter().map(|word| word.count_ones()).sum::<u32>()
         };
-        let set = |bits: &[u64]| bits.iter().map(|word| u64::from(word.count_ones())).sum::<u64>();
-        // 2^20 /48s each: step by step, these would take 2^32 of them.
-        assert!(bits(4_096, 28).iter().all(|word| *word == u64::MAX));
-        // 2^23 are the first that are too many. A few set no more bits than they are.
-        assert!(bits(8, 28).iter().all(|word| *word == u64::MAX));
-        assert_eq!(set(&bits(16, 48)), 16);
+        // Each spans 2^20 /48s, and 2^23 are the first that are too many.
+        assert_eq!([1, 7, 8, 4_096].map(set), [1 << 20, 1 << 20, 1 << 22, 1 << 22]);
     }
 
     proptest! {
