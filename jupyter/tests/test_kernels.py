@@ -228,6 +228,10 @@ class Elixir(Notebook):
         self.fails("Lab.html({1})", "Protocol.UndefinedError", "String.Chars")
         self.still_lives()
 
+    def test_many_short_lines(self):
+        _, out, _ = self.run_cell("for number <- 1..50_000, do: IO.puts(number)\nnil")
+        self.assertEqual(out, "".join(f"{number}\n" for number in range(1, 50_001)) + "nil")
+
     def test_exit_of_a_linked_process(self):
         self.fails("spawn_link(fn -> exit(:boom) end); Process.sleep(:infinity)", "Exit", "boom")
         self.still_lives()

@@ -15,6 +15,10 @@ START_SECONDS_MAX = 120
 LINES_MAX = 4096
 
 
+# Kinds of messages whose texts may be put together.
+PRINTED = {"OUT", "ERR"}
+
+
 class SessionEnded(Exception):
     """The BEAM is gone: `System.halt`, a crash of a native function, or killed."""
 
@@ -25,6 +29,21 @@ def encode(text):
 
 def decode(field):
     return base64.b64decode(field).decode("utf-8", "replace")
+
+
+def joined(answers, message):
+    """(a message with the texts behind it that are there already and go to the same stream, the message after it or None).
+
+    A message to the front end for each short line would be more than its socket holds: what is too much is dropped there, the cell's end among it.
+    """
+    kind, fields = message
+    texts, following = list(fields), None
+    while kind in PRINTED and following is None and not answers.empty():
+        following = answers.get()
+        if following[0] == kind:
+            texts.extend(following[1])
+            following = None
+    return (kind, ["".join(texts)] if kind in PRINTED else fields), following
 
 
 class Session:
@@ -91,8 +110,9 @@ class Session:
             self.evaluating = number
         try:
             self.send(verb, number, text)
+            following = None
             while True:
-                kind, fields = answers.get(timeout=timeout)
+                (kind, fields), following = joined(answers, following or answers.get(timeout=timeout))
                 if kind == "ENDED":
                     raise SessionEnded("the Elixir session ended (System.halt, or the system ended it)")
                 yield kind, fields
