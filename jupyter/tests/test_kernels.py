@@ -288,6 +288,7 @@ class Rust(Notebook):
         for _ in range(3):
             _, out, err = self.run_cell('for number in 0..300 { println!("{number}"); eprintln!("{number}"); };')
             self.assertEqual((out, err), (lines, lines))
+        self.assertEqual(self.run_cell('for number in 0..10_000 { println!("{number}"); };')[1], "".join(f"{number}\n" for number in range(10_000)))
         # The mark comes behind it, on the same line.
         self.assertEqual(self.run_cell('print!("out"); eprint!("err");')[1:], ("out", "err"))
         self.assertEqual(self.run_cell("let silent = 1;")[1:], ("", ""))

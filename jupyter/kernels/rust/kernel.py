@@ -14,6 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import zmq
 from ipykernel.kernelapp import IPKernelApp
 from ipykernel.kernelbase import Kernel
 from jupyter_client.asynchronous import AsyncKernelClient
@@ -29,6 +30,10 @@ from tutored import Tutored  # noqa: E402
 MARK = "\x02end of cell\x03"
 BARRIER = 'println!("\\u{2}end of cell\\u{3}"); eprintln!("\\u{2}end of cell\\u{3}");'
 START_SECONDS_MAX, ANSWER_SECONDS_MAX, LOOK_SECONDS = 300, 20, 0.5
+# evcxr sends one for each line, and drops what nobody has room for.
+MESSAGES_MAX = 1 << 17
+# Lines that are sent on as one message.
+LINES_MAX = 512
 OUTPUTS = {"stream", "display_data", "execute_result", "error", "clear_output", "update_display_data"}
 
 
@@ -52,6 +57,7 @@ class RustKernel(Tutored, Kernel):
         # From this very thread: the child dies with the thread that made it.
         self.process = self.spawn(path, self.scratch.path)
         self.client = AsyncKernelClient(connection_file=path)
+        self.client.context.setsockopt(zmq.RCVHWM, MESSAGES_MAX)
         self.client.load_connection_file()
         self.client.start_channels()
         try:
@@ -95,17 +101,19 @@ class RustKernel(Tutored, Kernel):
         return await asyncio.wait_for(wait(), seconds)
 
     async def execute_code(self, code, silent):
+        self.panicked, self.failed, self.held = "", {}, ["", []]
         try:
             client = await self.inner()
-            self.panicked, self.failed = "", {}
             request = client.execute(code, silent=silent, store_history=not silent, stop_on_error=False)
             await self.forward(request, silent)
             reply = await self.reply_to(request)
             if not silent:
                 await self.barrier()
+                self.flush()
             # evcxr's own reply says only that there was an error.
             return {**self.failed, **reply, "execution_count": self.execution_count}
         except Ended as error:
+            self.flush()
             self.end()
             content = {"ename": "KernelEnded", "evalue": f"{error}. All variables are gone, run the notebook from the top.", "traceback": []}
             self.send_response(self.iopub_socket, "error", content)
@@ -114,6 +122,8 @@ class RustKernel(Tutored, Kernel):
     async def forward(self, request, silent):
         """Everything that the cell puts out, until evcxr says that it is done."""
         while True:
+            if len(self.held[1]) >= LINES_MAX or not await self.client.iopub_channel.msg_ready():
+                self.flush()
             message = await self.message(self.client.iopub_channel)
             kind, content = message["msg_type"], message["content"]
             if kind == "status":
@@ -130,7 +140,20 @@ class RustKernel(Tutored, Kernel):
             self.failed = content
         if kind == "execute_result":
             content = {**content, "execution_count": self.execution_count}
+        if kind != "stream" or content["name"] != self.held[0]:
+            self.flush()
+        if kind == "stream":
+            self.held[0] = content["name"]
+            self.held[1].append(content["text"])
+            return
         self.send_response(self.iopub_socket, kind, content)
+
+    def flush(self):
+        """Sends the lines that are held: a message for each would be more than a socket holds, and what is too much is dropped there."""
+        name, text = self.held
+        if text:
+            self.send_response(self.iopub_socket, "stream", {"name": name, "text": "".join(text)})
+        self.held = ["", []]
 
     async def barrier(self):
         """Reads on until the mark has come by on both streams, and shows what stands before it."""
