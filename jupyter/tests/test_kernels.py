@@ -228,6 +228,14 @@ class Elixir(Notebook):
         self.fails("Lab.html({1})", "Protocol.UndefinedError", "String.Chars")
         self.still_lives()
 
+    def test_a_result_that_cannot_be_shown(self):
+        self.run_cell("defmodule Odd, do: defstruct([:way])")
+        self.run_cell('defimpl Inspect, for: Odd do\n  def inspect(%{way: :stay}, _), do: IO.puts("ready") && Process.sleep(:infinity)\n  def inspect(_, _), do: exit(:boom)\nend')
+        self.fails("struct(Odd)", "exit", "boom")
+        self.still_lives()
+        self.fails("struct(Odd, way: :stay)", "Interrupted", "bindings are as before", self.manager.interrupt_kernel)
+        self.still_lives()
+
     def test_many_short_lines(self):
         _, out, _ = self.run_cell("for number <- 1..50_000, do: IO.puts(number)\nnil")
         self.assertEqual(out, "".join(f"{number}\n" for number in range(1, 50_001)) + "nil")

@@ -26,13 +26,18 @@ defmodule Lab.Evaluator do
   defp evaluate(code, binding, env, old) do
     quoted = Code.string_to_quoted!(code, file: "cell", line: 1)
     {value, binding, env} = Code.eval_quoted_with_env(quoted, binding, %{env | file: "cell", line: 1})
-    {{:ok, value}, {binding, env}}
+    {{:ok, shown(value)}, {binding, env}}
   catch
     kind, reason ->
       reason = if kind == :error, do: Exception.normalize(:error, reason, __STACKTRACE__), else: reason
       trace = Exception.format(kind, reason, prune(__STACKTRACE__))
       {{:error, name(kind, reason), message(reason), trace}, old}
   end
+
+  # Here and not in the server: how a struct is shown is the reader's code, too.
+  defp shown(:"do not show this result in output"), do: nil
+  defp shown({:module, module, code, _}) when is_atom(module) and is_binary(code), do: inspect(module)
+  defp shown(value), do: inspect(value, pretty: true, width: 100, limit: 100, printable_limit: 4000)
 
   defp name(:error, %module{}), do: inspect(module)
   defp name(kind, _), do: to_string(kind)

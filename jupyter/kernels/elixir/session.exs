@@ -124,15 +124,8 @@ defmodule Lab.Server do
     ["Exit", text, "Exit: " <> text]
   end
 
-  defp finish(id, {:ok, :"do not show this result in output"}), do: Lab.Wire.send("DONE", id, ["ok"])
-
-  defp finish(id, {:ok, {:module, module, code, _}}) when is_atom(module) and is_binary(code) do
-    Lab.Wire.send("RES", id, ["text/plain", inspect(module)])
-    Lab.Wire.send("DONE", id, ["ok"])
-  end
-
-  defp finish(id, {:ok, value}) do
-    Lab.Wire.send("RES", id, ["text/plain", inspect(value, pretty: true, width: 100, limit: 100, printable_limit: 4000)])
+  defp finish(id, {:ok, text}) do
+    if text, do: Lab.Wire.send("RES", id, ["text/plain", text])
     Lab.Wire.send("DONE", id, ["ok"])
   end
 
