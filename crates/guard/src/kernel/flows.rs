@@ -1,4 +1,4 @@
-//! Flows and rows: whose packets pass, how many, and where they are counted. Validators' flows share a total by stake ([`floor`]).
+//! Flows and rows: whose packets pass, how many, and where they are counted. Validators' flows share a total by stake (`floor`).
 
 mod floor;
 mod shares;
