@@ -44,7 +44,7 @@ pub fn start(config: Config) -> Result<()> {
     logging(&config)?;
     let started = Instant::now();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(RUNTIME_WORKERS).enable_all().build()?;
-    let (node, inputs, core) = assemble(&config, started, &runtime)?;
+    let (Running { stop, network, network_task }, inputs, core) = assemble(&config, started, &runtime)?;
     let handle = runtime.handle().clone();
     let (ended, wait) = oneshot::channel();
     let thread = std::thread::Builder::new().name("core".into()).spawn(move || {
@@ -54,7 +54,7 @@ pub fn start(config: Config) -> Result<()> {
     let ended = runtime.block_on(async {
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         let mut wait = wait;
-        let mut stop = Some(node.stop);
+        let mut stop = Some(stop);
         loop {
             tokio::select! {
                 ended = &mut wait => return anyhow::Ok(ended.ok()),
@@ -66,6 +66,11 @@ pub fn start(config: Config) -> Result<()> {
         }
     })?;
     let _ = thread.join();
+    // Its farewell has an end of its own. Without it the runtime would take the sockets from under it, and peers would miss us seconds later only.
+    network.shutdown();
+    if let Err(error) = runtime.block_on(network_task) {
+        tracing::error!(%error, "the network did not end in order");
+    }
     runtime.shutdown_background();
     match ended {
         Some(Ended::Asked) => Ok(()),
@@ -81,6 +86,9 @@ pub fn start(config: Config) -> Result<()> {
 struct Running {
     /// Dropped to stop.
     stop: oneshot::Sender<()>,
+    network: network::Handle,
+    /// Ends after a farewell to the peers.
+    network_task: tokio::task::JoinHandle<()>,
 }
 
 fn logging(config: &Config) -> Result<()> {
@@ -137,7 +145,7 @@ fn assemble(config: &Config, started: Instant, runtime: &tokio::runtime::Runtime
     tracing::info!(chain = %storage.chain(), height = %storage.progress().tip.height, "storage is open");
 
     let _in_runtime = runtime.enter();
-    let (network, events, _task) =
+    let (network, events, network_task) =
         network::spawn(network_config(config, validators)?, keypair.clone(), &hello).context("starting the network")?;
     let replica = Replica::new(replica_config(config)?, boot, signer, core::tick(started), core::unix_ms()).context("recovery")?;
 
@@ -163,6 +171,7 @@ fn assemble(config: &Config, started: Instant, runtime: &tokio::runtime::Runtime
         alone,
     };
     let (core, handle, commands) = Core::new(parts);
+    let running = network.clone();
     let backend = NodeBackend {
         name: config.name.clone(),
         peer_id: keypair.public().to_peer_id().to_string(),
@@ -177,7 +186,7 @@ fn assemble(config: &Config, started: Instant, runtime: &tokio::runtime::Runtime
     serve(config, Arc::new(backend), runtime)?;
     let (stop, stopped) = oneshot::channel();
     let inputs = Inputs { network: events, replies: reply_inputs, verdicts: verdict_inputs, commands, stop: stopped };
-    Ok((Running { stop }, inputs, core))
+    Ok((Running { stop, network: running, network_task }, inputs, core))
 }
 
 fn serve(config: &Config, backend: Arc<NodeBackend>, runtime: &tokio::runtime::Runtime) -> Result<()> {
