@@ -26,7 +26,7 @@ from .places import CACHE, evcxr
 from .tally import FIRST_SEED, check_committed
 
 # Of notebooks, seconds; the tests of kernels and servers come on top. No new notebook begins after it.
-BUDGET_SECONDS = 240
+BUDGET_SECONDS = 200
 # Notebooks at once: a cell mostly waits for one compiler.
 WORKERS = 2
 RECORD = CACHE / "proven.json"
