@@ -2,7 +2,7 @@
 
 use crate::{
     Maps, ReaderError,
-    protocol::{BanInfo, EventInfo, LINE_BYTES_MAX, ListInfo, MapInfo, ROWS_PER_ANSWER, Request, Response, Stats},
+    protocol::{BanInfo, EventInfo, FlowInfo, LINE_BYTES_MAX, ListInfo, MapInfo, ROWS_PER_ANSWER, Request, Response, Stats},
 };
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use std::{
@@ -131,14 +131,37 @@ impl Client {
         }
     }
 
-    /// All bans, page by page, in the order of addresses. Bans that come and go meanwhile may be missing; none is listed twice.
+    /// All bans, in the order of addresses.
     pub fn bans(&mut self) -> Result<Vec<BanInfo>, ClientError> {
-        let (mut all, mut skip): (Vec<BanInfo>, u32) = (Vec::new(), 0);
+        let page = |answer| match answer {
+            Response::Bans { bans, total } => Some((bans, total)),
+            _ => None,
+        };
+        self.pages(|skip| Request::Bans { skip }, page, |ban| ban.address)
+    }
+
+    /// All flows, in the order of protocol, address, port.
+    pub fn flows(&mut self) -> Result<Vec<FlowInfo>, ClientError> {
+        let page = |answer| match answer {
+            Response::Flows { flows, total } => Some((flows, total)),
+            _ => None,
+        };
+        self.pages(|skip| Request::Flows { skip }, page, |flow| (flow.protocol, flow.address, flow.port))
+    }
+
+    /// What comes in pages, in the order of its keys. What comes and goes meanwhile may be missing; nothing is listed twice.
+    fn pages<T, K: Ord>(
+        &mut self,
+        request: impl Fn(u32) -> Request,
+        page: impl Fn(Response) -> Option<(Vec<T>, u64)>,
+        key: impl Fn(&T) -> K,
+    ) -> Result<Vec<T>, ClientError> {
+        let (mut all, mut skip): (Vec<T>, u32) = (Vec::new(), 0);
         loop {
-            let Response::Bans { bans, total } = self.ask(&Request::Bans { skip })? else { return Err(ClientError::Unexpected) };
-            skip = skip.saturating_add(bans.len() as u32);
-            let (last, ends) = (all.last().map(|ban| ban.address), bans.is_empty() || u64::from(skip) >= total);
-            all.extend(bans.into_iter().filter(|ban| Some(ban.address) > last));
+            let (more, total) = page(self.ask(&request(skip))?).ok_or(ClientError::Unexpected)?;
+            skip = skip.saturating_add(more.len() as u32);
+            let (last, ends) = (all.last().map(&key), more.is_empty() || u64::from(skip) >= total);
+            all.extend(more.into_iter().filter(|each| Some(key(each)) > last));
             if ends {
                 return Ok(all);
             }
