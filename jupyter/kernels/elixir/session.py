@@ -13,8 +13,6 @@ HERE = Path(__file__).resolve().parent
 START_SECONDS_MAX = 120
 # Unread lines of one request. Beyond it the reader waits, then the pipe fills, then the BEAM waits.
 LINES_MAX = 4096
-
-
 # Kinds of messages whose texts may be put together.
 PRINTED = {"OUT", "ERR"}
 

@@ -228,12 +228,6 @@ fn done(reach: &Reach, request: &Request) -> anyhow::Result<()> {
     show::response(&reach.client()?.ask(request)?, reach.json)
 }
 
-/// An error and what caused it, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
-}
-
 fn bans(reach: &Reach) -> anyhow::Result<()> {
     let bans = reach.client()?.bans()?;
     let total = bans.len() as u64;

@@ -115,7 +115,7 @@ fn reload(
     if run.config.is_none() {
         return Err((ErrorCode::BadRequest, "this guard was started without --config: there is nothing to read again".into()));
     }
-    let new = Settings::read(run).map_err(|error| (ErrorCode::BadRequest, super::chain(&error)))?;
+    let new = Settings::read(run).map_err(|error| (ErrorCode::BadRequest, crate::kernel::chain(&error)))?;
     let fixed = current.fixed(&new);
     if !fixed.is_empty() {
         return Err((ErrorCode::BadRequest, ReloadError::Fixed(fixed).to_string()));

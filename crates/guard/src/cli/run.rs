@@ -219,7 +219,8 @@ fn tell(state: &[NotifyState]) {
 /// Writes what has changed, without the guard's lock. What can't be written is tried again, and said each time.
 fn save(shared: &server::Shared) {
     let guard = || shared.guard.lock().unwrap_or_else(PoisonError::into_inner);
-    let told = |error: &dyn std::error::Error| tracing::error!(error = super::chain(error), "bans and lists can't be saved");
+    let told =
+        |error: &dyn std::error::Error| tracing::error!(error = crate::kernel::chain(error), "bans and lists can't be saved");
     let snapshot = guard().snapshot();
     match snapshot {
         Ok(None) => {}

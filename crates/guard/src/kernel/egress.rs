@@ -74,14 +74,6 @@ pub enum EgressError {
     },
 }
 
-/// With what lies behind it, in one line.
-fn told(error: &EgressError) -> String {
-    match std::error::Error::source(error) {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    }
-}
-
 fn failed(operation: impl Into<String>) -> impl FnOnce(io::Error) -> EgressError {
     let operation = operation.into();
     move |source| EgressError::Io { operation, source }
@@ -128,7 +120,7 @@ impl Egress {
             Some(group) => self.attach(group, directory, older).map(|()| self.attached()),
             None => remove(directory).map(|()| GONE.to_string()),
         };
-        self.line = hooked.as_ref().map_or_else(|error| format!("none: {}", told(error)), String::clone);
+        self.line = hooked.as_ref().map_or_else(|error| format!("none: {}", super::chain(error)), String::clone);
         hooked.map(drop)
     }
 

@@ -14,6 +14,12 @@ use std::{
 /// Descriptors that one message may bring; the kernel closes those that don't fit.
 const DESCRIPTORS_MAX: usize = 2;
 
+/// Whether the other end of a connection, or of a terminal, is closed. One that only writes no more may still read.
+pub fn hung_up(end: impl AsFd) -> bool {
+    let mut ends = [PollFd::new(end.as_fd(), PollFlags::empty())];
+    poll(&mut ends, PollTimeout::ZERO).is_ok() && ends[0].any().unwrap_or(true)
+}
+
 /// A text that a client hands over, to be read while the client is there: the writer of a pipe may never come to an end.
 pub struct Text<'a> {
     file: File,

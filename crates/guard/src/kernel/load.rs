@@ -83,11 +83,11 @@ const READERS: [(&str, u32); 2] = [("datagram4", 19), ("datagram6", 20)];
 
 /// What the latency of UDP ends with where nothing tells the sender.
 const UDP_CALL: &str = "return of the receiving call (sock_recv_length)";
+/// And where something does.
+const UDP_BY_SENDER: &str = "xdp arrival to the receiving call's naming of the sender (recvmsg4, recvmsg6 of the control group)";
 /// Where a packet's way is measured from.
 const IN_XDP: &str = "xdp arrival";
 const IN_TCX: &str = "tcx arrival";
-/// And where something does.
-const UDP_BY_SENDER: &str = "xdp arrival to the receiving call's naming of the sender (recvmsg4, recvmsg6 of the control group)";
 
 impl Loaded {
     /// The filter for TCX: loaded only where it is needed, since checking it takes the kernel as long as all other programs together.

@@ -37,3 +37,9 @@ pub mod upgrade;
 pub mod watch;
 
 pub use self::guard::{Guard, Options};
+
+/// An error and what caused it, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

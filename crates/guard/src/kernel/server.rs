@@ -4,18 +4,15 @@ use super::{
     access::{Access, Caller},
     events::Hub,
     guard::{Guard, listing},
-    incoming::{Incoming, Text},
+    incoming::{Incoming, Text, hung_up},
     seats::Seats,
 };
 use crate::protocol::{ErrorCode, LINE_BYTES_MAX, Request, Response};
-use nix::{
-    poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::socket::{ControlMessage, MsgFlags, sendmsg},
-};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use std::{
     fs,
     io::{self, BufRead, BufReader, IoSlice, Read, Write},
-    os::fd::{AsFd, AsRawFd, RawFd},
+    os::fd::{AsRawFd, RawFd},
     os::unix::{
         fs::PermissionsExt,
         net::{UnixListener, UnixStream},
@@ -30,7 +27,6 @@ use std::{
 
 /// A caller that takes no answer for so long is hung up on.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// A caller who may only read and asks nothing for so long is hung up on.
 const GUEST_SILENCE_MAX: Duration = Duration::from_secs(60);
 /// Where no events come, a subscriber's hanging up is noticed after so long.
@@ -171,12 +167,6 @@ fn send(mut stream: &UnixStream, response: &Response, descriptors: &[RawFd]) -> 
         sent = sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(&line)], &rights, MsgFlags::MSG_NOSIGNAL, None)?;
     }
     stream.write_all(&line[sent..])
-}
-
-/// Whether the other end is closed. One that only writes no more may still read.
-fn hung_up(stream: &UnixStream) -> bool {
-    let mut ends = [PollFd::new(stream.as_fd(), PollFlags::empty())];
-    poll(&mut ends, PollTimeout::ZERO).is_ok() && ends[0].any().unwrap_or(true)
 }
 
 /// Relays events until the client hangs up.

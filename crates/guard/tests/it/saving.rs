@@ -13,11 +13,7 @@ use std::os::fd::AsFd;
 use types::Offence;
 
 pub fn bans(guard: &crate::support::Running) -> Vec<BanInfo> {
-    bans_of(&mut guard.client())
-}
-
-pub fn bans_of(client: &mut guard::Client) -> Vec<BanInfo> {
-    client.bans().unwrap()
+    guard.client().bans().unwrap()
 }
 
 pub fn lists(guard: &crate::support::Running) -> Vec<ListInfo> {

@@ -2,8 +2,7 @@
 
 use crate::{
     egress::{DIAL, Group},
-    saving::bans_of,
-    support::{INTERFACE, SUSPECT4, skip},
+    support::{INTERFACE, SUSPECT4, skip, within},
 };
 use guard::{Client, protocol::Stats};
 use std::{
@@ -11,22 +10,15 @@ use std::{
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// How long a boot may take before the test fails. Nothing is measured with it.
 const PATIENCE: Duration = Duration::from_secs(300);
 const SYSTEMD: &str = "/lib/systemd/systemd";
 
-fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
-    let begin = Instant::now();
-    loop {
-        match attempt() {
-            Some(value) => return value,
-            None => assert!(begin.elapsed() < PATIENCE, "{what} did not happen"),
-        }
-        std::thread::yield_now();
-    }
+fn eventually<T>(what: &str, attempt: impl FnMut() -> Option<T>) -> T {
+    within(PATIENCE, what, attempt)
 }
 
 /// A booted system in the laboratory's guarded namespace. It ends with its first process.
@@ -198,7 +190,7 @@ fn the_service_does_what_the_guide_says() {
     assert_eq!((line.send(3), lab.program_id()), (3, None));
     // Bans were saved by the service's own user, in its own directory.
     machine.start();
-    assert_eq!(bans_of(&mut machine.client()).len(), 1);
+    assert_eq!(machine.client().bans().unwrap().len(), 1);
     assert_eq!(line.send(3), 0);
     machine.must(&["systemctl", "stop", "ebpf-guard"]);
     machine.must(&["ebpf-guard", "detach"]);

@@ -333,13 +333,18 @@ pub fn flow_of(protocol: Protocol, address: &str, port: u16, class: guard::FlowK
 }
 
 /// Tries until it happens; fails when patience ends.
-pub fn until<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(what: &str, attempt: impl FnMut() -> Option<T>) -> T {
+    within(PATIENCE, what, attempt)
+}
+
+/// The same with another patience.
+pub fn within<T>(patience: Duration, what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(value) = attempt() {
             return value;
         }
-        assert!(start.elapsed() < PATIENCE, "{what} did not happen");
+        assert!(start.elapsed() < patience, "{what} did not happen");
         std::thread::yield_now();
     }
 }

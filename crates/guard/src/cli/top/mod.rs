@@ -11,10 +11,9 @@ use anyhow::{Context, bail};
 use clap::Args;
 use guard::{
     Client,
-    kernel::clock::unix_ms,
+    kernel::{clock::unix_ms, incoming::hung_up},
     protocol::{EventInfo, Stats},
 };
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use ratatui::{
     Terminal,
     backend::TestBackend,
@@ -27,7 +26,6 @@ use ratatui::{
 use state::{Key, State};
 use std::{
     io::IsTerminal,
-    os::fd::AsFd,
     path::{Path, PathBuf},
     sync::{
         Mutex, PoisonError,
@@ -119,18 +117,11 @@ fn draw(screen: &mut ratatui::DefaultTerminal, state: &State) -> std::io::Result
 /// Ends the program once a signal has come or the terminal is gone. A thread of its own: waiting for the keys of a terminal that hung up
 /// never ends.
 fn end_with(signals: &run::Signals) {
-    while signals.arrived(KEY_EVERY).is_none() && !hung_up() {}
+    while signals.arrived(KEY_EVERY).is_none() && !hung_up(std::io::stdout()) {}
     let _drawing = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
     // Of a terminal that is gone there is nothing to give back.
     let _ = ratatui::try_restore().and_then(|()| execute!(std::io::stdout(), cursor::Show));
     std::process::exit(0);
-}
-
-fn hung_up() -> bool {
-    let output = std::io::stdout();
-    let mut terminal = [PollFd::new(output.as_fd(), PollFlags::empty())];
-    let gone = PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL;
-    poll(&mut terminal, PollTimeout::ZERO).is_ok() && terminal[0].revents().is_some_and(|events| events.intersects(gone))
 }
 
 fn live(

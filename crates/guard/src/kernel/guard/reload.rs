@@ -80,8 +80,7 @@ impl Guard {
             self.lists.cut_floor(&self.tables, &mut self.bans, &self.directory, &new.floor)?;
         }
         let word = Config::from_word(self.tables.control(WORD_CONFIG)?);
-        let mut wanted = word;
-        wanted = wanted.with_drop_unreadable(new.drop_unreadable);
+        let mut wanted = word.with_drop_unreadable(new.drop_unreadable);
         if old.event_shift != new.event_shift {
             wanted = wanted.with_event_shift(new.event_shift);
         }
